@@ -1,0 +1,35 @@
+"""Layers, models, likelihoods and samplers of the PixelCNN tutorial."""
+
+from .data import Dataset, load_digits, load_mnist, load_profile_data, profile, quantize
+from .layers import HorizontalConv2d, MaskedConv2d, VerticalConv2d
+from .likelihood import bits_per_dim, marginal_bits_per_dim, nats, uniform_bits_per_dim
+from .masks import causal_mask
+from .models import PixelCNN
+from .receptive_field import assert_causal, blind_spot, effective_receptive_field, receptive_field
+from .sampling import naive_sample
+from .training import History, fit
+
+__all__ = [
+    "Dataset",
+    "History",
+    "HorizontalConv2d",
+    "MaskedConv2d",
+    "PixelCNN",
+    "VerticalConv2d",
+    "assert_causal",
+    "bits_per_dim",
+    "blind_spot",
+    "causal_mask",
+    "effective_receptive_field",
+    "fit",
+    "load_digits",
+    "load_mnist",
+    "load_profile_data",
+    "marginal_bits_per_dim",
+    "naive_sample",
+    "nats",
+    "profile",
+    "quantize",
+    "receptive_field",
+    "uniform_bits_per_dim",
+]

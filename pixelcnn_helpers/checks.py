@@ -1,0 +1,111 @@
+"""What bad input meets first: one clear sentence with the argument's name, what came and what is wanted."""
+
+from __future__ import annotations
+
+import operator
+
+import torch
+
+
+def check_int(name: str, value, minimum: int) -> int:
+    """`value` as an int of at least `minimum`; a boolean is not a number here."""
+    if isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer, got the boolean {value}")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {_kind(value)}") from None
+    if number < minimum:
+        raise ValueError(f"{name} must be at least {minimum}, got {number}")
+    return number
+
+
+def check_kernel_size(value) -> int:
+    """An odd kernel size: only an odd kernel has the centre tap that masks speak of."""
+    size = check_int("kernel_size", value, 1)
+    if size % 2 == 0:
+        raise ValueError(f"kernel_size must be odd, so that the kernel has a centre, got {size}")
+    return size
+
+
+def check_size(value) -> tuple[int, int]:
+    """An image's `(height, width)`, both at least 1."""
+    try:
+        height, width = value
+    except (TypeError, ValueError):
+        raise ValueError(f"size must be a pair (height, width), got {value!r}") from None
+    return check_int("size[0]", height, 1), check_int("size[1]", width, 1)
+
+
+def check_number(name: str, value, minimum: float = 0.0) -> float:
+    """A finite number of at least `minimum`; a boolean is not a number here."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, got {_kind(value)}")
+    if not minimum <= value < float("inf"):
+        raise ValueError(f"{name} must be finite and at least {minimum:g}, got {value}")
+    return float(value)
+
+
+def check_images(images, levels: int, channels: int | None = None, name: str = "images") -> None:
+    """Integer images `(N, C, H, W)`, N at least 1, values in `0 … levels-1`."""
+    if not isinstance(images, torch.Tensor):
+        raise TypeError(f"{name} must be a torch tensor, got {_kind(images)}")
+    if images.is_floating_point() or images.is_complex() or images.dtype == torch.bool:
+        raise TypeError(
+            f"{name} must hold integers 0 … {levels - 1}, got {images.dtype}; "
+            "models scale their input themselves, and quantize() turns 0 … 255 into fewer levels"
+        )
+    if images.ndim != 4:
+        raise ValueError(f"{name} must have the shape (N, C, H, W), got {tuple(images.shape)}")
+    if not images.numel():
+        raise ValueError(f"{name} must not be empty, got the shape {tuple(images.shape)}")
+    if channels is not None and images.shape[1] != channels:
+        raise ValueError(f"{name} must have {channels} channel(s), got {images.shape[1]}")
+    low, high = (int(value) for value in images.aminmax())
+    if low < 0 or high >= levels:
+        raise ValueError(
+            f"{name} must hold values 0 … {levels - 1}, got {low} … {high}; "
+            f"quantize(images, levels={levels}) brings 0 … 255 into this range"
+        )
+
+
+def check_labels(labels, count: int, classes: int) -> None:
+    """Label rows `(N, classes)` that sum to 1 for a model with classes, None for one without."""
+    if classes == 0:
+        if labels is not None:
+            raise ValueError("labels must be None: this model has no classes")
+        return
+    if labels is None:
+        raise ValueError(f"labels are missing: this model has {classes} classes and wants float rows (N, {classes})")
+    if not isinstance(labels, torch.Tensor):
+        raise TypeError(f"labels must be a torch tensor, got {_kind(labels)}")
+    if not labels.is_floating_point():
+        raise TypeError(
+            f"labels must be float rows (N, {classes}), got {labels.dtype}; "
+            f"torch.nn.functional.one_hot(labels, {classes}).float() makes them from integer classes"
+        )
+    if labels.ndim != 2 or labels.shape[1] != classes:
+        raise ValueError(f"labels must have the shape (N, {classes}), got {tuple(labels.shape)}")
+    if len(labels) != count:
+        raise ValueError(f"labels must have one row per image: got {len(labels)} rows for {count} images")
+    if not torch.isfinite(labels).all():
+        raise ValueError("labels must be finite, got NaN or infinity")
+    if labels.min() < 0:
+        raise ValueError(f"labels must not be negative, got {labels.min():g}")
+    sums = labels.float().sum(1)
+    if (sums - 1).abs().max() > 1e-3:
+        raise ValueError(f"labels must sum to 1 in every row, got a sum of {sums[(sums - 1).abs().argmax()]:g}")
+
+
+def check_model(model, wanted: str = "be asked for images") -> tuple[int, int, int]:
+    """A module's `(channels, levels, classes)`, without which nothing here knows what its logits mean."""
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {_kind(model)}")
+    missing = [name for name in ("channels", "levels") if not hasattr(model, name)]
+    if missing:
+        raise TypeError(f"model cannot {wanted}: {type(model).__name__} carries no {' and no '.join(missing)}")
+    return model.channels, model.levels, getattr(model, "classes", 0)
+
+
+def _kind(value) -> str:
+    return f"{type(value).__name__} {value!r}" if isinstance(value, (str, int, float)) else type(value).__name__

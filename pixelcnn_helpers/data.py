@@ -1,0 +1,141 @@
+"""Images and labels: the digits that need no download, MNIST and its sisters, and fewer grey levels."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from .checks import check_images, check_int
+
+MNIST_VARIANTS = {"mnist": "MNIST", "fashion": "FashionMNIST", "emnist-letters": "EMNIST"}  # -> torchvision's class
+DIGITS_TRAIN = 1497  # of 1,797; the other 300 are held out
+
+
+@dataclass
+class Dataset:
+    """Images split into training and test: integers `(N, 1, H, W)` in `0 … levels-1`, integer classes `(N,)`."""
+
+    name: str
+    levels: int
+    train: torch.Tensor
+    train_classes: torch.Tensor
+    test: torch.Tensor
+    test_classes: torch.Tensor
+
+    def __str__(self) -> str:
+        height, width = self.train.shape[-2:]
+        return (
+            f"{self.name}: {len(self.train):,} training and {len(self.test):,} test images "
+            f"of {height}×{width} pixels, {self.levels} grey levels"
+        )
+
+
+def load_digits() -> tuple[torch.Tensor, torch.Tensor]:
+    """The 1,797 handwritten digits that scikit-learn carries: no download, no network.
+
+    Returns uint8 images `(1797, 1, 8, 8)` with 17 levels, `0 … 16`, and integer classes `(1797,)`.
+    Source: Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI.
+    """
+    from sklearn.datasets import load_digits as bundled  # takes a second to import: only where it is needed
+
+    digits = bundled()
+    return torch.tensor(digits.images, dtype=torch.uint8)[:, None], torch.tensor(digits.target)
+
+
+def load_mnist(train: bool = True, variant: str = "mnist") -> tuple[torch.Tensor, torch.Tensor]:
+    """MNIST, Fashion-MNIST or the letters of EMNIST, in full resolution, through torchvision.
+
+    The files are looked for in the folder that `PIXELCNN_DATA` names (else a cache folder) and downloaded there if
+    missing (EMNIST is an archive of 560 MB).
+
+    variant: "mnist", "fashion" (ten classes each) or "emnist-letters" (26 classes, A is 0; turned upright).
+    Returns uint8 images `(N, 1, 28, 28)` with 256 levels and integer classes `(N,)`.
+    Raises ValueError for an unknown variant, FileNotFoundError where there are neither files nor network.
+    """
+    from torchvision import datasets
+
+    if variant not in MNIST_VARIANTS:
+        raise ValueError(f"variant must be one of {', '.join(map(repr, MNIST_VARIANTS))}, got {variant!r}")
+    kind = getattr(datasets, MNIST_VARIANTS[variant])
+    options = {"split": "letters"} if variant == "emnist-letters" else {}
+    folder = data_folder()
+    try:
+        found = kind(folder, train=train, **options)
+    except RuntimeError:  # torchvision's word for "not there"
+        found = _download(kind, folder, train=train, **options)
+    images, classes = found.data[:, None].clone(), found.targets.long().clone()
+    if variant == "emnist-letters":
+        images, classes = images.transpose(2, 3).contiguous(), classes - 1  # stored on their side, and counted from 1
+    return images, classes
+
+
+def _download(kind, folder: Path, **options):
+    """torchvision's download, which would otherwise wait for ever on a network that swallows packets."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(20)
+    try:
+        return kind(folder, download=True, **options)
+    except (OSError, RuntimeError):
+        raise FileNotFoundError(
+            f"{kind.__name__} is not in {folder} and could not be downloaded: set PIXELCNN_DATA to a folder that holds "
+            f"{kind.__name__}/raw, go online once, or use load_digits(), which needs no download"
+        ) from None
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def data_folder() -> Path:
+    """The folder of the data sets: `PIXELCNN_DATA`, or a cache folder in the user's home."""
+    return Path(os.environ.get("PIXELCNN_DATA") or "~/.cache/pixelcnn").expanduser()
+
+
+def quantize(images: torch.Tensor, levels: int, source_levels: int = 256) -> torch.Tensor:
+    """Integer images of `source_levels` rounded to `levels` even steps: 0 stays 0, the brightest stays the brightest.
+
+    Any shape `(N, C, H, W)`, values in `0 … source_levels-1`; returns the same shape with values in `0 … levels-1`,
+    uint8 where they fit. Raises ValueError for values out of range or fewer than 2 levels.
+    """
+    levels, source_levels = check_int("levels", levels, 2), check_int("source_levels", source_levels, 2)
+    check_images(images, source_levels)
+    top = source_levels - 1
+    rounded = (2 * images.long() * (levels - 1) + top) // (2 * top)  # integers, so that halves round up everywhere
+    return rounded.to(torch.uint8 if levels <= 256 else torch.int64)
+
+
+def profile() -> str:
+    """`"quick"` or `"full"`: `PIXELCNN_PROFILE`, else full where there is a GPU. ValueError for another word."""
+    chosen = os.environ.get("PIXELCNN_PROFILE") or ("full" if torch.cuda.is_available() else "quick")
+    if chosen not in ("quick", "full"):
+        raise ValueError(f'PIXELCNN_PROFILE must be "quick" or "full", got {chosen!r}')
+    return chosen
+
+
+def load_profile_data(levels: int | None = None) -> Dataset:
+    """What the notebooks train on: the bundled digits in the quick profile, MNIST in the full one.
+
+    levels: None keeps the data's own, 17 or 256. Without MNIST and without network the full profile says so in one line
+    and goes on with the bundled digits.
+    """
+    if profile() == "full":
+        try:
+            (train, train_classes), (test, test_classes) = load_mnist(True), load_mnist(False)
+            return _with_levels(Dataset("MNIST", 256, train, train_classes, test, test_classes), levels)
+        except FileNotFoundError as error:
+            print(f"Going on with the bundled digits. {error}")
+    images, classes = load_digits()
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    images, classes = images[order], classes[order]
+    held = slice(DIGITS_TRAIN, None)
+    digits = Dataset("bundled digits", 17, images[:DIGITS_TRAIN], classes[:DIGITS_TRAIN], images[held], classes[held])
+    return _with_levels(digits, levels)
+
+
+def _with_levels(data: Dataset, levels: int | None) -> Dataset:
+    if levels is not None and levels != data.levels:
+        data.train, data.test = (quantize(images, levels, data.levels) for images in (data.train, data.test))
+        data.levels = levels
+    return data

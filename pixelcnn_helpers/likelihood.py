@@ -1,0 +1,64 @@
+"""How probable a model finds images, in nats per image and bits per dimension, and baselines to set it against."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch.nn import functional as F
+
+from .checks import check_images, check_int, check_labels, check_model
+from .models import device_of, evaluating
+
+
+@torch.no_grad()
+def nats(model, images: torch.Tensor, labels: torch.Tensor | None = None, batch_size: int = 256) -> torch.Tensor:
+    """Negative log likelihood of each image, -log p(x), the sum over its pixels and channels (arXiv 1601.06759, eq. 1).
+
+    images: integers `(N, C, H, W)`; labels: float rows `(N, classes)` for a model with classes.
+    Returns nats, float64 `(N,)`, on the CPU. The model is asked in evaluation mode, in its own precision.
+    Raises ValueError or TypeError for images or labels that do not fit the model.
+    """
+    channels, levels, classes = check_model(model, wanted="weigh images")
+    check_images(images, levels, channels)
+    check_labels(labels, len(images), classes)
+    batch_size, device = check_int("batch_size", batch_size, 1), device_of(model)
+    found = []
+    with evaluating(model):
+        for start in range(0, len(images), batch_size):
+            batch = images[start : start + batch_size].to(device).long()
+            rows = () if labels is None else (labels[start : start + batch_size].to(device),)
+            losses = F.cross_entropy(model(batch, *rows).float(), batch, reduction="none")  # (N, C, H, W)
+            found.append(losses.flatten(1).cpu().double().sum(1))
+    return torch.cat(found)
+
+
+def bits_per_dim(model, images: torch.Tensor, labels: torch.Tensor | None = None, batch_size: int = 256) -> float:
+    """Mean negative log likelihood in bits per dimension (pixel and channel): `nats / (C·H·W·log 2)`, over all images.
+
+    Arguments and errors as for `nats`.
+    """
+    return nats(model, images, labels, batch_size).mean().item() / (images[0].numel() * math.log(2))
+
+
+def uniform_bits_per_dim(levels: int) -> float:
+    """Bits per dimension of a model that knows nothing: every level equally likely everywhere, log2(levels)."""
+    return math.log2(check_int("levels", levels, 2))
+
+
+def marginal_bits_per_dim(train: torch.Tensor, images: torch.Tensor, levels: int) -> float:
+    """Bits per dimension of a model that knows each pixel alone: its histogram of levels over the training images.
+
+    train, images: integers `(N, C, H, W)` of one size. One is added to every count, so that a level never seen in
+    training stays possible. Raises ValueError for values out of range or images of another shape.
+    """
+    check_images(train, levels, name="train")
+    check_images(images, levels, train.shape[1])
+    if train.shape[1:] != images.shape[1:]:
+        wanted, got = tuple(train.shape[1:]), tuple(images.shape[1:])
+        raise ValueError(f"images must have the shape of train, {wanted}, got {got}")
+    pixels = train.flatten(1).long().T  # (pixels, N)
+    counts = torch.ones(len(pixels), levels, dtype=torch.float64)
+    counts.scatter_add_(1, pixels, torch.ones_like(pixels, dtype=torch.float64))
+    log_p = (counts / counts.sum(1, keepdim=True)).log2()  # (pixels, levels)
+    return -log_p.gather(1, images.flatten(1).long().T).mean().item()

@@ -1,0 +1,207 @@
+"""What an output depends on: proofs that nothing leaks, receptive fields, blind spots."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import torch
+from torch import nn
+
+from .checks import check_int, check_labels, check_size
+from .models import device_of, evaluating
+
+COLOURS = ("red", "green", "blue")
+
+
+def assert_causal(model, channels=None, size=(7, 6), levels=None, labels=None) -> None:
+    """Prove on small images that every logit depends on earlier pixels alone, in raster order, channels innermost.
+
+    First by perturbation, for any module that maps integer images to logits: change one value, see which logits move.
+    Then by gradient through the scaled input, for a model that offers `scale` and `logits`, as ours do.
+
+    channels, levels: the model's own if None (a module that carries neither: 1 and 4).
+    size: `(H, W)` of the images tried. labels: one float row `(1, classes)` for a model with classes.
+    Raises AssertionError with the first leaking pair; also for a model that ignores all earlier pixels, and for a
+    colour model that ignores the earlier channels of the same pixel (green its own red).
+    """
+    channels, levels, size = _shape(model, channels, levels, size)
+    labels = _one_label(model, labels)
+    depends = _by_perturbation(model, channels, levels, size, labels)  # (positions, positions)
+    _assert_order(depends, channels, size, "changes with")
+    if hasattr(model, "scale") and hasattr(model, "logits"):
+        _assert_order(_by_gradient(model, channels, levels, size, labels), channels, size, "has a gradient towards")
+    if not depends.any():
+        raise AssertionError("the logits ignore all earlier pixels: is every mask closed, or a layer not connected?")
+    for later in range(1, channels):
+        for earlier in range(later):  # the same pixel, an earlier channel
+            if not depends[later::channels, earlier::channels].diagonal().any():
+                names = _colour(later, channels), _colour(earlier, channels)
+                raise AssertionError("{} ignores its own {} everywhere".format(*names))
+
+
+def receptive_field(model, row: int, col: int, size, labels=None) -> np.ndarray:
+    """The pixels that the output at `(row, col)` depends on: boolean array `(H, W)`, channels joined.
+
+    model: a model of integer images, or a stack of layers `(N, in, H, W) -> (N, out, H, W)` on floats.
+    size: `(H, W)` of the image. labels: one row `(1, classes)` for a model with classes.
+    Exact: gradients in float64 at random inputs, where a closed tap gives a zero and not a small number.
+    A model of integer images without `scale` and `logits` is asked by perturbation instead.
+    """
+    if hasattr(model, "levels") and not (hasattr(model, "scale") and hasattr(model, "logits")):
+        row, col, size = _position(row, col, size)
+        channels, levels, size = _shape(model, None, None, size)
+        moved = _by_perturbation(model, channels, levels, size, _one_label(model, labels))
+        moved = moved.unflatten(1, (*size, channels)).unflatten(0, (*size, channels))  # (H, W, C, H, W, C)
+        return moved[row, col].any(0).any(-1).numpy()
+    return effective_receptive_field(model, row, col, size, labels) > 0
+
+
+def effective_receptive_field(model, row: int, col: int, size, labels=None) -> np.ndarray:
+    """How strongly the output at `(row, col)` depends on each pixel: the mean size of the gradient, summing to 1.
+
+    A float array `(H, W)`, channels joined; all zeros if the output depends on nothing. Arguments as for
+    `receptive_field`, but a model of integer images must offer `scale` and `logits` (TypeError otherwise).
+    Source: Luo et al. 2016, Understanding the Effective Receptive Field, arXiv 1701.04128.
+    """
+    row, col, size = _position(row, col, size)
+    twin, ask, channels = _differentiable(model, _one_label(model, labels))
+    inputs = torch.rand(8, channels, *size, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 - 1
+    inputs = inputs.to(device_of(twin)).requires_grad_()
+    with evaluating(twin):
+        outputs = ask(inputs)[..., row, col]  # (8, …)
+        (gradient,) = torch.autograd.grad((outputs * _weights_like(outputs)).sum(), inputs)
+    strength = gradient.abs().sum((0, 1))
+    return (strength / strength.sum().clamp_min(1e-300)).cpu().numpy()
+
+
+def blind_spot(model, row: int, col: int, size, labels=None) -> np.ndarray:
+    """Earlier pixels that the kernels span together and on which the output at `(row, col)` still does not depend.
+
+    A boolean array `(H, W)`. What the kernels span is a box around the pixel: each layer's `reach` added up, or the
+    model's own `reach` where layers run side by side. Arguments as for `receptive_field`.
+    """
+    row, col, size = _position(row, col, size)
+    rows, cols = np.indices(size)
+    earlier = (rows < row) | ((rows == row) & (cols < col))
+    reach = _reach(model)
+    box = (abs(rows - row) <= reach) & (abs(cols - col) <= reach)
+    return earlier & box & ~receptive_field(model, row, col, size, labels)
+
+
+def _reach(model) -> int:
+    """How many pixels a model's kernels span to each side, if its layers follow one another."""
+    if hasattr(model, "reach"):
+        return model.reach
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)]
+    return sum(getattr(layer, "reach", layer.kernel_size[0] // 2 * layer.dilation[0]) for layer in layers)
+
+
+def _shape(model, channels, levels, size) -> tuple[int, int, tuple[int, int]]:
+    """Channels, levels and size to try a model with: those asked for, else its own."""
+    own_channels, own_levels = getattr(model, "channels", None), getattr(model, "levels", None)
+    channels = check_int("channels", (own_channels or 1) if channels is None else channels, 1)
+    levels = check_int("levels", (own_levels or 4) if levels is None else levels, 2)
+    if own_channels not in (None, channels) or own_levels not in (None, levels):
+        raise ValueError(
+            f"channels and levels must be the model's, {own_channels} and {own_levels}, got {channels} and {levels}"
+        )
+    return channels, levels, check_size(size)
+
+
+def _position(row, col, size) -> tuple[int, int, tuple[int, int]]:
+    height, width = check_size(size)
+    row, col = check_int("row", row, 0), check_int("col", col, 0)
+    if row >= height or col >= width:
+        raise ValueError(f"row and col must lie inside the size {height}×{width}, got ({row}, {col})")
+    return row, col, (height, width)
+
+
+def _one_label(model, labels):
+    """The one row of labels that a model is tried with."""
+    check_labels(labels, 1 if labels is None else len(labels), getattr(model, "classes", 0))
+    return None if labels is None else labels[:1]
+
+
+@torch.no_grad()
+def _by_perturbation(model, channels, levels, size, labels, trials=4, at_once=16) -> torch.Tensor:
+    """Which logits move when one value of a random image changes: boolean `(outputs, inputs)` in raster order."""
+    positions = size[0] * size[1] * channels
+    generator, device = torch.Generator().manual_seed(0), device_of(model)
+    base = torch.randint(levels, (trials, positions), generator=generator)
+    steps = torch.randint(1, levels, (positions, trials), generator=generator)  # never back to the same level
+
+    def ask(flat):  # (N, positions), raster order, channels innermost -> (N, positions, levels)
+        images = flat.unflatten(1, (*size, channels)).permute(0, 3, 1, 2).contiguous().to(device)
+        logits = model(images) if labels is None else model(images, labels.to(device).expand(len(images), -1))
+        if logits.ndim == 4 and channels == 1:
+            logits = logits.unsqueeze(2)  # (N, levels, H, W), as some write it
+        if logits.shape[:1] + logits.shape[2:] != images.shape:
+            got = f"{tuple(logits.shape)} for images {tuple(images.shape)}"
+            raise ValueError(f"model must return logits (N, levels, C, H, W), got {got}")
+        return logits.permute(0, 3, 4, 2, 1).flatten(1, 3)
+
+    columns = []
+    with evaluating(model):
+        reference = ask(base)
+        # below this, another order of summation inside a convolution explains the difference
+        noise = 32 * torch.finfo(reference.dtype).eps * reference.abs().max()
+        for group in torch.arange(positions).split(at_once):
+            changed = base.repeat(len(group), 1, 1)  # (group, trials, positions)
+            here = torch.arange(len(group))
+            changed[here, :, group] = (changed[here, :, group] + steps[group]) % levels
+            moved = (ask(changed.flatten(0, 1)).unflatten(0, (len(group), trials)) - reference).abs().amax((1, 3))
+            columns.append((moved > noise).cpu())  # (group, positions)
+    return torch.cat(columns).T
+
+
+def _by_gradient(model, channels, levels, size, labels) -> torch.Tensor:
+    """Which scaled values each logit has a gradient towards: boolean `(outputs, inputs)` in raster order."""
+    twin, ask, _ = _differentiable(model, labels)
+    positions = size[0] * size[1] * channels
+    images = torch.randint(levels, (1, channels, *size), generator=torch.Generator().manual_seed(0))
+    inputs = twin.scale(images).repeat(positions, 1, 1, 1).requires_grad_()
+    with evaluating(twin):
+        outputs = ask(inputs).permute(0, 3, 4, 2, 1).flatten(1, 3)  # (N, positions, levels)
+        own = outputs[torch.arange(positions), torch.arange(positions)]  # image i asks about position i
+        (gradient,) = torch.autograd.grad((own * _weights_like(own)).sum(), inputs)
+    return (gradient.permute(0, 2, 3, 1).flatten(1) != 0).cpu()
+
+
+def _differentiable(model, labels):
+    """A float64 twin of a model or a stack of layers, how to ask it, and how many channels it takes."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if hasattr(model, "scale") and hasattr(model, "logits"):
+        twin = copy.deepcopy(model).double()
+        rows = None if labels is None else labels.double().to(device_of(twin))
+        return twin, lambda x: twin.logits(x, None if rows is None else rows.expand(len(x), -1)), model.channels
+    first = next((layer for layer in model.modules() if hasattr(layer, "in_channels")), None)
+    if first is None or hasattr(model, "levels"):
+        raise TypeError(f"model must offer scale and logits, or be a stack of layers, got {type(model).__name__}")
+    twin = copy.deepcopy(model).double()
+    return twin, twin, first.in_channels
+
+
+def _weights_like(outputs: torch.Tensor) -> torch.Tensor:
+    """Random weights for a sum of outputs, so that parts of it do not cancel."""
+    generator = torch.Generator().manual_seed(1)
+    return torch.rand(outputs.shape, generator=generator, dtype=outputs.dtype).to(outputs.device) + 0.5
+
+
+def _assert_order(depends: torch.Tensor, channels: int, size, verb: str) -> None:
+    """Raise for the first output that depends on its own position or on a later one."""
+    leaks = depends.triu().nonzero()  # (output, input), sorted
+    if len(leaks):
+        output, source = (_place(int(index), channels, size) for index in leaks[0])
+        raise AssertionError(f"leak: the output at {output} {verb} the input at {source}, which is not earlier")
+
+
+def _place(index: int, channels: int, size) -> str:
+    pixel, channel = divmod(index, channels)
+    row, col = divmod(pixel, size[1])
+    return f"row {row}, col {col}" + (f", {_colour(channel, channels)}" if channels > 1 else "")
+
+
+def _colour(channel: int, channels: int) -> str:
+    return COLOURS[channel] if channels == 3 else f"channel {channel}"

@@ -1,0 +1,250 @@
+"""Training by maximum likelihood: one plain loop for every network, on whatever device there is."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+from .checks import check_images, check_int, check_labels, check_model, check_number
+from .likelihood import bits_per_dim
+
+SAVE_EVERY = 60  # seconds between checkpoints within an epoch
+
+
+@dataclass
+class History:
+    """What a training measured, one entry per epoch (and one where it was stopped): `asdict` makes it JSON.
+
+    steps: optimiser steps so far. train: mean bits/dim since the entry before, as trained (dropout, augmentation).
+    validation: bits/dim on the validation images, empty if there were none. seconds: training time so far.
+    """
+
+    steps: list[int] = field(default_factory=list)
+    train: list[float] = field(default_factory=list)
+    validation: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    interrupted: bool = False
+
+
+def fit(
+    model, images, labels=None, *, epochs=None, steps=None, batch_size=64, learning_rate=2e-3, seed=0, validation=None,
+    checkpoint=None, augment=None, patience=None, callback=None, progress=True,
+) -> History:  # fmt: skip
+    """Train a model on images in place, by AdamW on the mean negative log likelihood, and return its `History`.
+
+    images: integers `(N, C, H, W)`; labels: float rows `(N, classes)` for a model with classes.
+    epochs or steps: exactly one. The learning rate warms up over the first twentieth and then falls to 0 as a cosine.
+    batch_size: images per step, over all processes together.
+    validation: `(images, labels)`, measured after every epoch; the weights that did best on it are the ones kept.
+    patience: stop after so many epochs without a better validation.
+    augment: `augment(images, generator) -> images` may redraw a batch `(B, C, H, W)` of integers.
+    callback: `callback(history)` after every epoch.
+    checkpoint: a file to resume from if it is there, saved after every epoch, every minute, and when stopped.
+
+    Accelerate chooses the device (CUDA, Apple's, CPU) and the processes; the precision is bfloat16 where the processor
+    computes in it, float16 on older CUDA cards, else float32; weights stay float32. Ctrl-C keeps what was learned.
+    Afterwards the model is in evaluation mode and knows its `size`. The caller's random state is not touched.
+    Raises ValueError or TypeError for arguments that do not fit the model or one another, ValueError for a checkpoint
+    of another training.
+    """
+    channels, levels, classes = check_model(model, wanted="be trained")
+    check_images(images, levels, channels)
+    check_labels(labels, len(images), classes)
+    held_images, held_labels = _validation(validation, levels, channels, classes)
+    if (epochs is None) == (steps is None):
+        raise ValueError(f"exactly one of epochs and steps must be given, got epochs={epochs} and steps={steps}")
+    if patience is not None:
+        check_int("patience", patience, 1)
+        if validation is None:
+            raise ValueError("patience needs validation=(images, labels): without it nothing can get worse")
+    if check_number("learning_rate", learning_rate) == 0:
+        raise ValueError("learning_rate must be above 0, got 0")
+    seed = check_int("seed", seed, 0)
+
+    accelerator = _accelerator()
+    device, processes = accelerator.device, accelerator.num_processes
+    share = max(1, min(check_int("batch_size", batch_size, 1), len(images)) // processes)  # of a batch, per process
+    per_epoch = max(1, len(images) // (share * processes))
+    total = check_int("steps", steps, 1) if epochs is None else check_int("epochs", epochs, 1) * per_epoch
+
+    # integers in memory, where the model is: a batch is an index away
+    images = images.to(device, torch.uint8 if levels <= 256 else torch.int32)
+    labels = None if labels is None else labels.to(device)
+    model.to(device=device, memory_format=torch.channels_last)  # before the optimiser: it holds on to the weights
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
+    plan = _plan(model, images, total, share * processes, learning_rate, seed)
+    run = _Run(model, optimizer, checkpoint if accelerator.is_main_process else None, plan)
+    wrapped, optimizer = accelerator.prepare(model, optimizer)
+    history, learned = run.history, torch.zeros((), device=device)  # the loss since the last entry, summed
+    since, started = run.step, time.perf_counter() - (run.history.seconds or [0.0])[-1]
+    hidden = not (progress and accelerator.is_main_process)
+    bar = tqdm(
+        total=total, initial=run.step, unit="img", unit_scale=share * processes, desc="training", disable=hidden
+    )
+    shown = saved = time.perf_counter()
+
+    def close_entry() -> None:
+        """Write what was learned since the last entry, and keep the weights if they are the best so far."""
+        nonlocal learned, since
+        mean = accelerator.reduce(learned, "mean").item() / max(1, run.step - since) / math.log(2)
+        history.steps.append(run.step)
+        history.train.append(mean)
+        history.seconds.append(time.perf_counter() - started)
+        if validation is not None:
+            history.validation.append(bits_per_dim(model, held_images, held_labels))
+            if history.validation[-1] == min(history.validation):
+                run.best = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+        learned, since = torch.zeros_like(learned), run.step
+
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else [], enabled=True):
+        try:
+            while run.step < total and not _stalled(history, patience):
+                model.train()
+                epoch, within = divmod(run.step, per_epoch)
+                order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+                first = (within * processes + accelerator.process_index) * share
+                batch = order[first : first + share].to(device)
+                x = images[batch].long()
+                # dropout and augmentation: a seed per step and process, so that a resumed training repeats them
+                torch.manual_seed((seed * 1_000_003 + run.step) * processes + accelerator.process_index)
+                if augment is not None:
+                    x = augment(x, torch.Generator(device).manual_seed(torch.initial_seed())).long()
+                rows = () if labels is None else (labels[batch],)
+
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate * _schedule(run.step, total)
+                loss = F.cross_entropy(wrapped(x, *rows), x)  # (B, levels, C, H, W) against (B, C, H, W)
+                optimizer.zero_grad()
+                accelerator.backward(loss)
+                accelerator.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+
+                learned += loss.detach()
+                run.step += 1
+                bar.update()
+                now = time.perf_counter()
+                if now - shown > 0.5:  # reading the loss waits for the device: not at every step
+                    bar.set_postfix_str(f"{loss.item() / math.log(2):.3f} bits/dim", refresh=False)
+                    shown = now
+                if run.step % per_epoch == 0 or run.step == total:
+                    close_entry()
+                    run.save()
+                    if callback is not None:
+                        callback(history)
+                elif checkpoint is not None and now - saved > SAVE_EVERY:
+                    run.save()
+                    saved = now
+        except KeyboardInterrupt:
+            history.interrupted = True
+            if run.step > since:
+                close_entry()
+            run.save()
+            print(f"Stopped after {run.step} of {total} steps; what was learned so far is kept.")
+        finally:
+            bar.close()
+            accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)  # hands forward back as it was
+            if run.best is not None:
+                model.load_state_dict(run.best)
+            model.eval()
+            if hasattr(model, "size"):
+                model.size = tuple(images.shape[-2:])
+    return history
+
+
+class _Run:
+    """What a training needs to go on: step, history, best weights, and how they are saved and found again."""
+
+    def __init__(self, model, optimizer, path, plan: dict):
+        self.model, self.optimizer, self.plan = model, optimizer, plan
+        self.path = None if path is None else Path(path)
+        self.step, self.history, self.best = 0, History(), None
+        if self.path is not None and self.path.exists():
+            self._load()
+
+    def _load(self) -> None:
+        try:
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            plan = state["plan"]
+        except Exception as error:  # torch raises many kinds for a file it cannot read
+            reason = type(error).__name__
+            raise ValueError(f"checkpoint {self.path} cannot be read ({reason}): delete it or name another") from error
+        differing = [f"{key} {plan.get(key)} there, {own} here" for key, own in self.plan.items() if plan.get(key) != own]
+        if differing:
+            what = "; ".join(differing)
+            raise ValueError(f"checkpoint {self.path} is of another training ({what}): delete it or name another")
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.history, self.best = state["step"], History(**state["history"]), state["best"]
+        self.history.interrupted = False
+
+    def save(self) -> None:
+        """Write the checkpoint beside its place and move it there, so that a crash leaves the old one whole."""
+        if self.path is None:
+            return
+        state = {
+            "plan": self.plan, "step": self.step, "history": asdict(self.history), "best": self.best,
+            "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+        }  # fmt: skip
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = self.path.with_name(self.path.name + ".part")
+        torch.save(state, unfinished)
+        os.replace(unfinished, self.path)
+
+
+def _plan(model, images, total: int, batch: int, learning_rate: float, seed: int) -> dict:
+    """What must be the same for a checkpoint to be of this training."""
+    weights = sum(weight.numel() for weight in model.parameters())
+    return {
+        "model": type(model).__name__, "weights": weights, "images": list(images.shape), "steps": total,
+        "batch_size": batch, "learning_rate": learning_rate, "seed": seed,
+    }  # fmt: skip
+
+
+def _validation(validation, levels: int, channels: int, classes: int):
+    if validation is None:
+        return None, None
+    try:
+        images, labels = validation
+    except (TypeError, ValueError):
+        raise ValueError("validation must be a pair (images, labels), labels None for a model without classes") from None
+    check_images(images, levels, channels, name="validation[0]")
+    check_labels(labels, len(images), classes)
+    return images, labels
+
+
+def _schedule(step: int, total: int) -> float:
+    """The share of the learning rate at a step: a warm-up over a twentieth of the training, then a cosine to 0."""
+    warm_up = max(1, total // 20)
+    return min(1.0, (step + 1) / warm_up) * 0.5 * (1 + math.cos(math.pi * step / total))
+
+
+def _stalled(history: History, patience: int | None) -> bool:
+    """Whether the last `patience` epochs brought no better validation."""
+    found = history.validation
+    return patience is not None and len(found) > patience and min(found[-patience:]) > min(found[:-patience])
+
+
+def _accelerator() -> Accelerator:
+    """Accelerate's word on device and processes, with the precision that the processor computes fast in."""
+    if AcceleratorState._shared_state:  # set up before, by the caller or by an earlier fit: one per process
+        return Accelerator()
+    return Accelerator(mixed_precision=os.environ.get("ACCELERATE_MIXED_PRECISION") or _precision())
+
+
+def _precision() -> str:
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    if torch.backends.mps.is_available():
+        return "no"
+    abilities = getattr(torch.cpu, "get_capabilities", dict)()
+    older = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)  # torch 2.9 has no get_capabilities
+    return "bf16" if abilities.get("avx512_bf16") or older() else "no"
