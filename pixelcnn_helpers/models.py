@@ -45,12 +45,12 @@ class AutoregressiveModel(nn.Module):
         raise NotImplementedError
 
     def split_levels(self, x: torch.Tensor) -> torch.Tensor:
-        """`(N, C*levels, H, W)`, one run of levels per colour -> `(N, levels, C, H, W)`, as `cross_entropy` takes it."""
+        """`(N, C*levels, H, W)`, a run of levels for each channel -> `(N, levels, C, H, W)`."""
         return x.unflatten(1, (self.channels, self.levels)).transpose(1, 2)
 
 
 class PixelCNN(AutoregressiveModel):
-    """The plain network: masked convolutions, the first of type A, each with batch norm and ReLU, then 1×1 to the logits.
+    """The plain network: masked convolutions, first A, then B, each with batch norm and ReLU; 1×1 to the logits.
 
     features: 64 if None, in colour 60, since they split evenly among the channels.
     `forward(images, labels=None)` maps integers `(N, C, H, W)` to logits `(N, levels, C, H, W)`.

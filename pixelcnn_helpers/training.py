@@ -82,7 +82,7 @@ def fit(
     model.to(device=device, memory_format=torch.channels_last)  # before the optimiser: it holds on to the weights
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
     plan = _plan(model, images, total, share * processes, learning_rate, seed)
-    run = _Run(model, optimizer, checkpoint if accelerator.is_main_process else None, plan)
+    run = _Run(model, optimizer, checkpoint, plan, saves=accelerator.is_main_process)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     history, learned = run.history, torch.zeros((), device=device)  # the loss since the last entry, summed
     since, started = run.step, time.perf_counter() - (run.history.seconds or [0.0])[-1]
@@ -163,8 +163,8 @@ def fit(
 class _Run:
     """What a training needs to go on: step, history, best weights, and how they are saved and found again."""
 
-    def __init__(self, model, optimizer, path, plan: dict):
-        self.model, self.optimizer, self.plan = model, optimizer, plan
+    def __init__(self, model, optimizer, path, plan: dict, saves: bool):
+        self.model, self.optimizer, self.plan, self.saves = model, optimizer, plan, saves
         self.path = None if path is None else Path(path)
         self.step, self.history, self.best = 0, History(), None
         if self.path is not None and self.path.exists():
@@ -177,9 +177,8 @@ class _Run:
         except Exception as error:  # torch raises many kinds for a file it cannot read
             reason = type(error).__name__
             raise ValueError(f"checkpoint {self.path} cannot be read ({reason}): delete it or name another") from error
-        differing = [f"{key} {plan.get(key)} there, {own} here" for key, own in self.plan.items() if plan.get(key) != own]
-        if differing:
-            what = "; ".join(differing)
+        if plan != self.plan:
+            what = "; ".join(f"{k} {plan.get(k)} there, {own} here" for k, own in self.plan.items() if plan.get(k) != own)
             raise ValueError(f"checkpoint {self.path} is of another training ({what}): delete it or name another")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -188,7 +187,7 @@ class _Run:
 
     def save(self) -> None:
         """Write the checkpoint beside its place and move it there, so that a crash leaves the old one whole."""
-        if self.path is None:
+        if self.path is None or not self.saves:
             return
         state = {
             "plan": self.plan, "step": self.step, "history": asdict(self.history), "best": self.best,
@@ -215,7 +214,7 @@ def _validation(validation, levels: int, channels: int, classes: int):
     try:
         images, labels = validation
     except (TypeError, ValueError):
-        raise ValueError("validation must be a pair (images, labels), labels None for a model without classes") from None
+        raise ValueError("validation must be a pair (images, labels or None)") from None
     check_images(images, levels, channels, name="validation[0]")
     check_labels(labels, len(images), classes)
     return images, labels
