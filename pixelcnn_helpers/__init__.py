@@ -5,8 +5,10 @@ from .layers import HorizontalConv2d, MaskedConv2d, VerticalConv2d
 from .likelihood import bits_per_dim, marginal_bits_per_dim, nats, uniform_bits_per_dim
 from .masks import causal_mask
 from .models import PixelCNN
+from .notebook import start
 from .receptive_field import assert_causal, blind_spot, effective_receptive_field, receptive_field
 from .sampling import naive_sample
+from .sliders import picture_slider
 from .training import History, fit
 
 __all__ = [
@@ -28,8 +30,10 @@ __all__ = [
     "marginal_bits_per_dim",
     "naive_sample",
     "nats",
+    "picture_slider",
     "profile",
     "quantize",
     "receptive_field",
+    "start",
     "uniform_bits_per_dim",
 ]

@@ -1,0 +1,200 @@
+"""One figure style for the series: functions that draw a matplotlib Figure, `show` and `animate` for the page."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from functools import wraps
+
+import matplotlib
+import numpy as np
+import torch
+from IPython.display import Image, display
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from PIL import Image as Pillow
+
+from .training import History
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart, each with one meaning throughout the series.
+SEEN, HERE, BLIND, LATER = "#56B4E9", "#D55E00", "#F0C419", "#E6E6E6"
+LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
+STYLE = {
+    "font.size": 11,
+    "axes.titlesize": 11,
+    "axes.labelsize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": matplotlib.cycler(color=LINES),
+    "lines.linewidth": 2,
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+    "figure.constrained_layout.h_pad": 0.07,
+    "image.interpolation": "nearest",
+}
+PIXELS_PER_INCH = 150  # drawn at twice the size it is shown at, so that it stays sharp on fine screens
+
+
+def styled(draw):
+    """A drawing function that runs in the style of the series and leaves matplotlib's own settings alone."""
+
+    @wraps(draw)
+    def inside(*args, **kwargs):
+        with matplotlib.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return inside
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as the bytes of a PNG."""
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(buffer, format="png", dpi=PIXELS_PER_INCH, facecolor="white")
+    return buffer.getvalue()
+
+
+def show(figure: Figure, alt: str) -> None:
+    """Put a figure on the page as a PNG. alt: what it shows, in words, for those who cannot see it."""
+    display(Image(png(figure), alt=alt, width=_shown_width(figure)))
+
+
+def animate(figures: Iterable[Figure], alt: str, milliseconds: int = 400) -> None:
+    """Put a film on the page as an animated PNG. A still page shows the first figure: make it the whole story."""
+    figures = list(figures)
+    frames = [Pillow.open(io.BytesIO(png(figure))).convert("RGB").quantize(64) for figure in figures]
+    buffer = io.BytesIO()
+    durations = [4 * milliseconds] + [milliseconds] * (len(frames) - 1)
+    frames[0].save(buffer, "PNG", save_all=True, append_images=frames[1:], duration=durations, loop=0)
+    display(Image(buffer.getvalue(), alt=alt, width=_shown_width(figures[0])))
+
+
+def _shown_width(figure: Figure) -> int:
+    return round(figure.get_figwidth() * PIXELS_PER_INCH / 2)
+
+
+@styled
+def axes(rows: int = 1, cols: int = 1, width: float = 8.0, height: float = 2.6, **options):
+    """An empty figure of `rows` × `cols` axes in the style of the series: `(figure, axes)`, sizes in inches."""
+    figure = Figure(figsize=(width, height))
+    return figure, figure.subplots(rows, cols, **options)
+
+
+@styled
+def draw_images(
+    images, levels: int, cols: int | None = None, row_names: Sequence[str] | None = None, scale: float = 0.72
+) -> Figure:
+    """A sheet of images `(N, 1 or 3, H, W)` with values `0 … levels-1`, `cols` to a row; `row_names` stand on the left."""
+    cols = cols or len(images)
+    rows, height = -(-len(images) // cols), images.shape[2]
+    figure = Figure(figsize=(cols * scale + 1.5 * bool(row_names), rows * scale))
+    ax = figure.subplots()
+    draw_sheet(ax, images, levels, cols)
+    if row_names:
+        ax.set_yticks([row * (height + _gap(height)) + height / 2 - 0.5 for row in range(rows)], row_names)
+    return figure
+
+
+@styled
+def draw_sheet(ax, images, levels: int, cols: int, title: str = "") -> None:
+    """The same sheet of images on axes that are already there."""
+    images = torch.as_tensor(images).detach().cpu().float() / (levels - 1)
+    count, channels, height, width = images.shape
+    rows, gap = -(-count // cols), _gap(height)
+    sheet = np.ones((rows * (height + gap) - gap, cols * (width + gap) - gap, channels))
+    for index, image in enumerate(images):
+        top, left = index // cols * (height + gap), index % cols * (width + gap)
+        sheet[top : top + height, left : left + width] = image.permute(1, 2, 0)
+    ax.imshow(sheet if channels == 3 else sheet[..., 0], cmap="gray", vmin=0, vmax=1)
+    _bare(ax, title)
+
+
+def _gap(height: int) -> int:
+    """White pixels between the images of a sheet."""
+    return max(1, height // 12)
+
+
+@styled
+def draw_context(ax, image, levels: int, seen, row: int, col: int, title: str = "") -> None:
+    """An image `(H, W)` of which only the pixels `seen` show, tinted blue; the pixel itself is framed."""
+    grey = np.asarray(image, dtype=float)[..., None] / (levels - 1)
+    tint, hidden = (np.array(matplotlib.colors.to_rgb(colour)) for colour in (SEEN, LATER))
+    shown = np.where(np.asarray(seen)[..., None], grey + (1 - grey) * tint * 0.75, hidden)
+    ax.imshow(shown)
+    grid_lines(ax, *shown.shape[:2])
+    frame(ax, row, col)
+    _bare(ax, title)
+
+
+@styled
+def draw_kernel(ax, taps, title: str = "", numbers: bool = True) -> None:
+    """One kernel `(k, k)`: open taps blue, closed ones grey, the centre framed, each with its number."""
+    taps = np.asarray(taps, dtype=float)
+    height, width = taps.shape
+    ax.imshow(taps != 0, cmap=ListedColormap([LATER, SEEN]), vmin=0, vmax=1)
+    grid_lines(ax, height, width)
+    frame(ax, height // 2, width // 2)
+    if numbers:
+        for (row, col), tap in np.ndenumerate(taps):
+            ax.text(col, row, f"{tap:g}", ha="center", va="center", color="black" if tap else "#777777")
+    _bare(ax, title)
+
+
+@styled
+def draw_field(ax, field, row: int, col: int, blind=None, title: str = "") -> None:
+    """A receptive field `(H, W)`: seen pixels blue, the pixel itself framed, blind ones yellow, the rest grey."""
+    roles = np.asarray(field).astype(int)
+    if blind is not None:
+        roles = np.where(blind, 2, roles)
+    ax.imshow(roles, cmap=ListedColormap([LATER, SEEN, BLIND]), vmin=0, vmax=2)
+    grid_lines(ax, *roles.shape)
+    frame(ax, row, col, filled=True)
+    _bare(ax, title)
+
+
+@styled
+def draw_strength(ax, strength, row: int, col: int, title: str = "") -> None:
+    """An effective receptive field `(H, W)`: the darker, the stronger, on a logarithmic scale of three decades."""
+    strength = np.asarray(strength)
+    peak = strength.max() or 1.0
+    shown = np.log10(np.clip(strength / peak, 1e-3, None))
+    ax.imshow(np.where(strength > 0, shown, np.nan), cmap="cividis_r", vmin=-3, vmax=0)
+    ax.set_facecolor(LATER)
+    frame(ax, row, col)
+    _bare(ax, title)
+
+
+@styled
+def draw_history(history: History, baselines: dict[str, float] | None = None) -> Figure:
+    """Learning curves in bits/dim over the optimiser's steps, with `baselines` {name: bits/dim} as dashed lines."""
+    figure = Figure(figsize=(8, 3.2))
+    ax = figure.subplots()
+    ax.plot(history.steps, history.train, label="training")
+    if history.validation:
+        ax.plot(history.steps, history.validation, label="held out")
+    for (name, value), colour in zip((baselines or {}).items(), ("#555555", "#999999", "#bbbbbb"), strict=False):
+        ax.axhline(value, color=colour, linestyle="--", linewidth=1.2)
+        ax.text(history.steps[-1], value, name, ha="right", va="bottom", color=colour)
+    ax.set(xlabel="steps", ylabel="bits/dim")
+    ax.legend(loc="upper center", ncols=2)
+    return figure
+
+
+def frame(ax, row: int, col: int, filled: bool = False) -> None:
+    """The pixel that everything is about: framed in vermilion, or filled with it."""
+    ax.add_patch(
+        matplotlib.patches.Rectangle((col - 0.5, row - 0.5), 1, 1, fill=filled, color=HERE, linewidth=2.5, zorder=3)
+    )
+
+
+def grid_lines(ax, height: int, width: int) -> None:
+    """White lines between the pixels of an image."""
+    ax.hlines(np.arange(height + 1) - 0.5, -0.5, width - 0.5, color="white", linewidth=1)
+    ax.vlines(np.arange(width + 1) - 0.5, -0.5, height - 0.5, color="white", linewidth=1)
+
+
+def _bare(ax, title: str = "") -> None:
+    ax.set(xticks=[], yticks=[], title=title)
+    ax.tick_params(length=0)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
