@@ -6,6 +6,7 @@ from .likelihood import bits_per_dim, marginal_bits_per_dim, nats, uniform_bits_
 from .masks import causal_mask
 from .models import PixelCNN
 from .notebook import start
+from .plots import animate, show
 from .receptive_field import assert_causal, blind_spot, effective_receptive_field, receptive_field
 from .sampling import naive_sample
 from .sliders import picture_slider
@@ -18,6 +19,7 @@ __all__ = [
     "MaskedConv2d",
     "PixelCNN",
     "VerticalConv2d",
+    "animate",
     "assert_causal",
     "bits_per_dim",
     "blind_spot",
@@ -34,6 +36,7 @@ __all__ = [
     "profile",
     "quantize",
     "receptive_field",
+    "show",
     "start",
     "uniform_bits_per_dim",
 ]

@@ -17,7 +17,7 @@ from PIL import Image as Pillow
 from .training import History
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart, each with one meaning throughout the series.
-SEEN, HERE, BLIND, LATER = "#56B4E9", "#D55E00", "#F0C419", "#E6E6E6"
+SEEN, HERE, BLIND, LEAK, LATER = "#56B4E9", "#D55E00", "#F0C419", "#CC79A7", "#E6E6E6"
 LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 STYLE = {
     "font.size": 11,
@@ -29,7 +29,6 @@ STYLE = {
     "lines.linewidth": 2,
     "legend.frameon": False,
     "figure.constrained_layout.use": True,
-    "figure.constrained_layout.h_pad": 0.07,
     "image.interpolation": "nearest",
 }
 PIXELS_PER_INCH = 150  # drawn at twice the size it is shown at, so that it stays sharp on fine screens
@@ -46,31 +45,29 @@ def styled(draw):
     return inside
 
 
-def png(figure: Figure) -> bytes:
-    """A figure as the bytes of a PNG."""
+def png(figure: Figure, crop: bool = True) -> bytes:
+    """A figure as the bytes of a PNG, without its empty margins if `crop`."""
     buffer = io.BytesIO()
+    margins = {"bbox_inches": "tight", "pad_inches": 0.08} if crop else {}
     with matplotlib.rc_context(STYLE):
-        figure.savefig(buffer, format="png", dpi=PIXELS_PER_INCH, facecolor="white")
+        figure.savefig(buffer, format="png", dpi=PIXELS_PER_INCH, facecolor="white", **margins)
     return buffer.getvalue()
 
 
 def show(figure: Figure, alt: str) -> None:
     """Put a figure on the page as a PNG. alt: what it shows, in words, for those who cannot see it."""
-    display(Image(png(figure), alt=alt, width=_shown_width(figure)))
+    data = png(figure)
+    display(Image(data, alt=alt, width=Pillow.open(io.BytesIO(data)).width // 2))
 
 
 def animate(figures: Iterable[Figure], alt: str, milliseconds: int = 400) -> None:
     """Put a film on the page as an animated PNG. A still page shows the first figure: make it the whole story."""
-    figures = list(figures)
-    frames = [Pillow.open(io.BytesIO(png(figure))).convert("RGB").quantize(64) for figure in figures]
+    # all frames of one size, and in few colours, which keeps a film small
+    frames = [Pillow.open(io.BytesIO(png(figure, crop=False))).convert("RGB").quantize(64) for figure in figures]
     buffer = io.BytesIO()
     durations = [4 * milliseconds] + [milliseconds] * (len(frames) - 1)
     frames[0].save(buffer, "PNG", save_all=True, append_images=frames[1:], duration=durations, loop=0)
-    display(Image(buffer.getvalue(), alt=alt, width=_shown_width(figures[0])))
-
-
-def _shown_width(figure: Figure) -> int:
-    return round(figure.get_figwidth() * PIXELS_PER_INCH / 2)
+    display(Image(buffer.getvalue(), alt=alt, width=frames[0].width // 2))
 
 
 @styled
@@ -91,7 +88,8 @@ def draw_images(
     ax = figure.subplots()
     draw_sheet(ax, images, levels, cols)
     if row_names:
-        ax.set_yticks([row * (height + _gap(height)) + height / 2 - 0.5 for row in range(rows)], row_names)
+        middles = [row * (height + _gap(height)) + height / 2 - 0.5 for row in range(rows)]
+        ax.set_yticks(middles, row_names)
     return figure
 
 
@@ -115,39 +113,43 @@ def _gap(height: int) -> int:
 
 
 @styled
-def draw_context(ax, image, levels: int, seen, row: int, col: int, title: str = "") -> None:
+def draw_context(
+    ax, image, levels: int, seen, row: int, col: int, title: str = "", lines: bool = True
+) -> None:
     """An image `(H, W)` of which only the pixels `seen` show, tinted blue; the pixel itself is framed."""
     grey = np.asarray(image, dtype=float)[..., None] / (levels - 1)
     tint, hidden = (np.array(matplotlib.colors.to_rgb(colour)) for colour in (SEEN, LATER))
     shown = np.where(np.asarray(seen)[..., None], grey + (1 - grey) * tint * 0.75, hidden)
     ax.imshow(shown)
-    grid_lines(ax, *shown.shape[:2])
+    if lines:
+        grid_lines(ax, *shown.shape[:2])
     frame(ax, row, col)
     _bare(ax, title)
 
 
 @styled
-def draw_kernel(ax, taps, title: str = "", numbers: bool = True) -> None:
-    """One kernel `(k, k)`: open taps blue, closed ones grey, the centre framed, each with its number."""
+def draw_kernel(ax, taps, title: str = "", centre: bool = True) -> None:
+    """One kernel `(k, k)`: open taps blue, closed ones grey, each with its number; the centre framed if wanted."""
     taps = np.asarray(taps, dtype=float)
     height, width = taps.shape
     ax.imshow(taps != 0, cmap=ListedColormap([LATER, SEEN]), vmin=0, vmax=1)
     grid_lines(ax, height, width)
-    frame(ax, height // 2, width // 2)
-    if numbers:
-        for (row, col), tap in np.ndenumerate(taps):
-            ax.text(col, row, f"{tap:g}", ha="center", va="center", color="black" if tap else "#777777")
+    if centre:
+        frame(ax, height // 2, width // 2)
+    for (row, col), tap in np.ndenumerate(taps):
+        ax.text(col, row, f"{tap:g}", ha="center", va="center", color="black" if tap else "#777777")
     _bare(ax, title)
 
 
 @styled
-def draw_field(ax, field, row: int, col: int, blind=None, title: str = "") -> None:
-    """A receptive field `(H, W)`: seen pixels blue, the pixel itself framed, blind ones yellow, the rest grey."""
+def draw_field(ax, field, row: int, col: int, blind=None, leak=None, title: str = "", lines: bool = True) -> None:
+    """A receptive field `(H, W)`: seen pixels blue, `blind` ones yellow, `leak` ones pink, others grey; itself red."""
     roles = np.asarray(field).astype(int)
-    if blind is not None:
-        roles = np.where(blind, 2, roles)
-    ax.imshow(roles, cmap=ListedColormap([LATER, SEEN, BLIND]), vmin=0, vmax=2)
-    grid_lines(ax, *roles.shape)
+    for role, where in ((2, blind), (3, leak)):
+        roles = roles if where is None else np.where(where, role, roles)
+    ax.imshow(roles, cmap=ListedColormap([LATER, SEEN, BLIND, LEAK]), vmin=0, vmax=3)
+    if lines:
+        grid_lines(ax, *roles.shape)
     frame(ax, row, col, filled=True)
     _bare(ax, title)
 

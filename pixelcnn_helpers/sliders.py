@@ -31,7 +31,7 @@ def picture_slider(draw: Callable[..., tuple[Figure, str]], width: int = 600, **
 
     def redraw(_change=None) -> None:
         figure, text = draw(**{name: slider.value for name, slider in sliders.items()})
-        picture.value, words.value = png(figure), html.escape(text)
+        picture.value, words.value = png(figure, crop=False), html.escape(text)
 
     redraw()
     for slider in sliders.values():
