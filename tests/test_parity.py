@@ -1,0 +1,71 @@
+"""A class that a notebook teaches is the class that the package offers: same weights, same outputs."""
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import pixelcnn_helpers as pch
+
+NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+
+
+def class_from_notebook(notebook: str, name: str):
+    """The class `name` as the notebook spells it out, with the names that its imports bring."""
+    cells = json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text())["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    (spelt,) = [
+        node
+        for cell in code
+        for node in ast.parse(cell).body
+        if isinstance(node, ast.ClassDef) and node.name == name
+    ]
+    names = {"torch": torch, "nn": nn, "F": F, "pch": pch, "MaskedConv2d": pch.MaskedConv2d}
+    exec(compile(ast.Module([spelt], []), notebook, "exec"), names)
+    return names[name]
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"groups": 3}, {"dilation": 2}, {"bias": False}], ids=["plain", "groups", "dilation", "no bias"]
+)
+@pytest.mark.parametrize("mask_type", "AB")
+def test_masked_convolution(mask_type, options):
+    same(class_from_notebook("01_masks", "MaskedConv2d"), pch.MaskedConv2d, (mask_type, 3, 6, 5), options, floats())
+
+
+@pytest.mark.parametrize("name", ["VerticalConv2d", "HorizontalConv2d"])
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_half_kernels(name, first, dilation):
+    taught = class_from_notebook("02_blind_spot", name)
+    same(taught, getattr(pch, name), (3, 6, 5), {"first": first, "dilation": dilation}, floats())
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_plain_network(channels):
+    taught = class_from_notebook("03_pixelcnn", "PixelCNN")
+    options = {"channels": channels, "levels": 5, "features": 6, "layers": 3, "kernel_size": 3}
+    same(taught, pch.PixelCNN, (), options, torch.randint(5, (2, channels, 7, 6)))
+
+
+def test_plain_network_by_default_is_the_same_size():
+    sizes = [
+        {name: tuple(value.shape) for name, value in network().state_dict().items()}
+        for network in (class_from_notebook("03_pixelcnn", "PixelCNN"), pch.PixelCNN)
+    ]
+    assert sizes[0] == sizes[1]
+
+
+def same(taught, offered, arguments, options, x):
+    one, other = taught(*arguments, **options), offered(*arguments, **options)
+    assert one.state_dict().keys() == other.state_dict().keys()
+    other.load_state_dict(one.state_dict())
+    assert torch.equal(one.eval()(x), other.eval()(x))
+
+
+def floats():
+    return torch.randn(2, 3, 7, 6, generator=torch.Generator().manual_seed(0))
