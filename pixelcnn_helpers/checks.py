@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numbers
 import operator
 
 import torch
+
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)  # the types torch computes with
 
 
 def check_int(name: str, value, minimum: int) -> int:
@@ -39,7 +42,7 @@ def check_size(value) -> tuple[int, int]:
 
 def check_number(name: str, value, minimum: float = 0.0) -> float:
     """A finite number of at least `minimum`; a boolean is not a number here."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number, got {_kind(value)}")
     if not minimum <= value < float("inf"):
         raise ValueError(f"{name} must be finite and at least {minimum:g}, got {value}")
@@ -50,7 +53,7 @@ def check_images(images, levels: int, channels: int | None = None, name: str = "
     """Integer images `(N, C, H, W)`, N at least 1, values in `0 … levels-1`."""
     if not isinstance(images, torch.Tensor):
         raise TypeError(f"{name} must be a torch tensor, got {_kind(images)}")
-    if images.is_floating_point() or images.is_complex() or images.dtype == torch.bool:
+    if images.dtype not in INTEGERS:
         raise TypeError(
             f"{name} must hold integers 0 … {levels - 1}, got {images.dtype}; "
             "models scale their input themselves, and quantize() turns 0 … 255 into fewer levels"
@@ -69,32 +72,32 @@ def check_images(images, levels: int, channels: int | None = None, name: str = "
         )
 
 
-def check_labels(labels, count: int, classes: int) -> None:
+def check_labels(labels, count: int, classes: int, name: str = "labels") -> None:
     """Label rows `(N, classes)` that sum to 1 for a model with classes, None for one without."""
     if classes == 0:
         if labels is not None:
-            raise ValueError("labels must be None: this model has no classes")
+            raise ValueError(f"{name} must be None, since this model has no classes, got {_kind(labels)}")
         return
     if labels is None:
-        raise ValueError(f"labels are missing: this model has {classes} classes and wants float rows (N, {classes})")
+        raise ValueError(f"{name} must be float rows (N, {classes}), since this model has {classes} classes, got None")
     if not isinstance(labels, torch.Tensor):
-        raise TypeError(f"labels must be a torch tensor, got {_kind(labels)}")
+        raise TypeError(f"{name} must be a torch tensor, got {_kind(labels)}")
     if not labels.is_floating_point():
         raise TypeError(
-            f"labels must be float rows (N, {classes}), got {labels.dtype}; "
+            f"{name} must be float rows (N, {classes}), got {labels.dtype}; "
             f"torch.nn.functional.one_hot(labels, {classes}).float() makes them from integer classes"
         )
     if labels.ndim != 2 or labels.shape[1] != classes:
-        raise ValueError(f"labels must have the shape (N, {classes}), got {tuple(labels.shape)}")
+        raise ValueError(f"{name} must have the shape (N, {classes}), got {tuple(labels.shape)}")
     if len(labels) != count:
-        raise ValueError(f"labels must have one row per image: got {len(labels)} rows for {count} images")
+        raise ValueError(f"{name} must have one row per image: got {len(labels)} rows for {count} images")
     if not torch.isfinite(labels).all():
-        raise ValueError("labels must be finite, got NaN or infinity")
+        raise ValueError(f"{name} must be finite, got NaN or infinity")
     if labels.min() < 0:
-        raise ValueError(f"labels must not be negative, got {labels.min():g}")
+        raise ValueError(f"{name} must not be negative, got {labels.min():g}")
     sums = labels.float().sum(1)
     if (sums - 1).abs().max() > 1e-3:
-        raise ValueError(f"labels must sum to 1 in every row, got a sum of {sums[(sums - 1).abs().argmax()]:g}")
+        raise ValueError(f"{name} must sum to 1 in every row, got a sum of {sums[(sums - 1).abs().argmax()]:g}")
 
 
 def check_model(model, wanted: str = "be asked for images") -> tuple[int, int, int]:
@@ -105,6 +108,14 @@ def check_model(model, wanted: str = "be asked for images") -> tuple[int, int, i
     if missing:
         raise TypeError(f"model cannot {wanted}: {type(model).__name__} carries no {' and no '.join(missing)}")
     return model.channels, model.levels, getattr(model, "classes", 0)
+
+
+def check_logits(logits: torch.Tensor, images: torch.Tensor, levels: int) -> torch.Tensor:
+    """The logits that a model returned for images, if they are `(N, levels, C, H, W)`."""
+    wanted = (len(images), levels, *images.shape[1:])
+    if tuple(logits.shape) != wanted:
+        raise ValueError(f"model must return logits (N, levels, C, H, W), here {wanted}, got {tuple(logits.shape)}")
+    return logits
 
 
 def _kind(value) -> str:

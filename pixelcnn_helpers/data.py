@@ -54,35 +54,53 @@ def load_mnist(train: bool = True, variant: str = "mnist") -> tuple[torch.Tensor
 
     variant: "mnist", "fashion" (ten classes each) or "emnist-letters" (26 classes, A is 0; turned upright).
     Returns uint8 images `(N, 1, 28, 28)` with 256 levels and integer classes `(N,)`.
-    Raises ValueError for an unknown variant, FileNotFoundError where there are neither files nor network.
+    Raises ValueError for an unknown variant or damaged files, FileNotFoundError where there are neither files nor
+    network.
     """
     from torchvision import datasets
 
     if variant not in MNIST_VARIANTS:
         raise ValueError(f"variant must be one of {', '.join(map(repr, MNIST_VARIANTS))}, got {variant!r}")
-    kind = getattr(datasets, MNIST_VARIANTS[variant])
-    options = {"split": "letters"} if variant == "emnist-letters" else {}
-    folder = data_folder()
+    kind, folder = getattr(datasets, MNIST_VARIANTS[variant]), data_folder()
+    options = {"train": train, "split": "letters"} if variant == "emnist-letters" else {"train": train}
     try:
-        found = kind(folder, train=train, **options)
-    except RuntimeError:  # torchvision's word for "not there"
-        found = _download(kind, folder, train=train, **options)
-    images, classes = found.data[:, None].clone(), found.targets.long().clone()
+        found = _open(kind, folder, options)
+        images, classes = found.data[:, None].clone(), found.targets.long().clone()
+        if len(images) != len(classes):
+            raise ValueError(f"{len(images)} images with {len(classes)} labels")
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # torchvision stumbles over a damaged file in many ways
+        raise ValueError(
+            f"the files in {folder / kind.__name__ / 'raw'} cannot be read ({type(error).__name__}), perhaps after a "
+            "download that was cut off: delete that folder and load again"
+        ) from error
     if variant == "emnist-letters":
         images, classes = images.transpose(2, 3).contiguous(), classes - 1  # stored on their side, and counted from 1
     return images, classes
 
 
-def _download(kind, folder: Path, **options):
+def _open(kind, folder: Path, options: dict):
+    """torchvision's data set, downloaded if it is not there."""
+    try:
+        return kind(folder, **options)
+    except RuntimeError as error:
+        if "not found" not in str(error):  # torchvision's word for "not there"
+            raise
+    return _download(kind, folder, options)
+
+
+def _download(kind, folder: Path, options: dict):
     """torchvision's download, which would otherwise wait for ever on a network that swallows packets."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(20)
     try:
         return kind(folder, download=True, **options)
-    except (OSError, RuntimeError):
+    except Exception as error:  # no network, half an answer, a wrong checksum, a folder that cannot be written
         raise FileNotFoundError(
-            f"{kind.__name__} is not in {folder} and could not be downloaded: set PIXELCNN_DATA to a folder that holds "
-            f"{kind.__name__}/raw, go online once, or use load_digits(), which needs no download"
+            f"{kind.__name__} is not in {folder} and could not be downloaded ({type(error).__name__}): "
+            f"set PIXELCNN_DATA to a folder that holds {kind.__name__}/raw, go online once, or use load_digits(), "
+            "which needs no download"
         ) from None
     finally:
         socket.setdefaulttimeout(before)
@@ -102,8 +120,8 @@ def quantize(images: torch.Tensor, levels: int, source_levels: int = 256) -> tor
     levels, source_levels = check_int("levels", levels, 2), check_int("source_levels", source_levels, 2)
     check_images(images, source_levels)
     top = source_levels - 1
-    rounded = (2 * images.long() * (levels - 1) + top) // (2 * top)  # integers, so that halves round up everywhere
-    return rounded.to(torch.uint8 if levels <= 256 else torch.int64)
+    table = (2 * torch.arange(source_levels) * (levels - 1) + top) // (2 * top)  # in integers, so halves round up
+    return table.to(images.device, torch.uint8 if levels <= 256 else torch.int64)[images.int()]
 
 
 def profile() -> str:

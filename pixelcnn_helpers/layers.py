@@ -14,21 +14,23 @@ class MaskedConv2d(nn.Conv2d):
     """A square convolution whose kernel is multiplied by a `causal_mask` in every forward pass.
 
     `groups` counts the colour groups of the mask (3 for R, G, B); it does not split the convolution.
-    `dilation` is that of `nn.Conv2d`, as are `device` and `dtype` (`where`); stride is 1, the padding keeps H and W.
+    `dilation`, `device` and `dtype` are those of `nn.Conv2d`; stride is 1, zeros around the image keep H and W.
     The mask is a buffer: it moves with `.to(...)`, is saved in `state_dict`, and the weight is never changed.
 
     Raises ValueError where `causal_mask` does. Source: van den Oord et al. 2016, arXiv 1601.06759, section 3.4.
     """
 
     def __init__(
-        self, mask_type, in_channels, out_channels, kernel_size, groups=1, bias=True, dilation=1, **where
-    ):
+        self, mask_type, in_channels, out_channels, kernel_size, groups=1, bias=True, dilation=1,
+        device=None, dtype=None,
+    ):  # fmt: skip
         mask = causal_mask(kernel_size, mask_type, in_channels, out_channels, groups)
         dilation = check_int("dilation", dilation, 1)
         self.reach = kernel_size // 2 * dilation  # pixels up, left and right that the kernel spans
         super().__init__(
-            in_channels, out_channels, kernel_size, padding=self.reach, dilation=dilation, bias=bias, **where
-        )
+            in_channels, out_channels, kernel_size, padding=self.reach, dilation=dilation, bias=bias,
+            device=device, dtype=dtype,
+        )  # fmt: skip
         self.mask_type, self.colour_groups = mask_type, groups
         self.register_buffer("mask", mask.to(self.weight))
 
@@ -51,11 +53,12 @@ class VerticalConv2d(nn.Conv2d):
     """
 
     def __init__(self, in_channels, out_channels, kernel_size, first=False, dilation=1, bias=True):
-        self.reach, self.first, rows = _half_kernel(kernel_size, first, dilation)
+        self.reach, rows = _half_kernel(kernel_size, first, dilation)
         super().__init__(
             check_int("in_channels", in_channels, 1), check_int("out_channels", out_channels, 1),
             (rows, kernel_size), padding=(0, self.reach), dilation=dilation, bias=bias,
         )  # fmt: skip
+        self.first = first
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = F.pad(x, (0, 0, self.reach, 0))  # empty rows above the image
@@ -77,25 +80,25 @@ class HorizontalConv2d(nn.Conv2d):
     def __init__(self, in_channels, out_channels, kernel_size, first=False, dilation=1, groups=1, bias=True):
         groups = check_int("groups", groups, 1)
         closed = first and groups == 1  # no tap on the own position at all
-        self.reach, self.first, taps = _half_kernel(kernel_size, closed, dilation)
+        self.reach, taps = _half_kernel(kernel_size, closed, dilation)
         centre = causal_mask(1, "A" if first else "B", in_channels, out_channels, groups)  # (out, in, 1, 1)
         super().__init__(in_channels, out_channels, (1, taps), dilation=dilation, bias=bias)
-        self.colour_groups = groups
+        self.closed, self.colour_groups = closed, groups
         if groups > 1:
             left = torch.ones(out_channels, in_channels, 1, taps - 1)
             self.register_buffer("mask", torch.cat([left, centre], 3))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = F.pad(x, (self.reach, 0))  # empty columns left of the image
-        if self.first:
+        if self.closed:
             x = x[:, :, :, : -self.dilation[1]]  # one step left: the last tap lies on the pixel before
         weight = self.weight * self.mask if self.colour_groups > 1 else self.weight
         return self._conv_forward(x, weight, self.bias)
 
 
-def _half_kernel(kernel_size: int, closed: bool, dilation: int) -> tuple[int, bool, int]:
-    """What a half kernel spans, whether it stops before its centre, and how many taps it has."""
+def _half_kernel(kernel_size: int, closed: bool, dilation: int) -> tuple[int, int]:
+    """How many pixels a half kernel spans, and how many taps it has; a closed one stops before its centre."""
     half = check_kernel_size(kernel_size) // 2
     if closed and half == 0:
-        raise ValueError("kernel_size must be at least 3 for a first layer: without its centre, a kernel of 1 is empty")
-    return half * check_int("dilation", dilation, 1), bool(closed), half + (not closed)
+        raise ValueError("kernel_size must be at least 3 in a first layer, got 1, which is empty without its centre")
+    return half * check_int("dilation", dilation, 1), half + (not closed)

@@ -7,7 +7,7 @@ import math
 import torch
 from torch.nn import functional as F
 
-from .checks import check_images, check_int, check_labels, check_model
+from .checks import check_images, check_int, check_labels, check_logits, check_model
 from .models import device_of, evaluating
 
 
@@ -28,7 +28,9 @@ def nats(model, images: torch.Tensor, labels: torch.Tensor | None = None, batch_
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size].to(device).long()
             rows = () if labels is None else (labels[start : start + batch_size].to(device),)
-            losses = F.cross_entropy(model(batch, *rows).float(), batch, reduction="none")  # (N, C, H, W)
+            logits = check_logits(model(batch, *rows), batch, levels)
+            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # half precision cannot sum a softmax
+            losses = F.cross_entropy(logits, batch, reduction="none")  # (N, C, H, W)
             found.append(losses.flatten(1).cpu().double().sum(1))
     return torch.cat(found)
 
@@ -52,7 +54,7 @@ def marginal_bits_per_dim(train: torch.Tensor, images: torch.Tensor, levels: int
     train, images: integers `(N, C, H, W)` of one size. One is added to every count, so that a level never seen in
     training stays possible. Raises ValueError for values out of range or images of another shape.
     """
-    check_images(train, levels, name="train")
+    check_images(train, check_int("levels", levels, 2), name="train")
     check_images(images, levels, train.shape[1])
     if train.shape[1:] != images.shape[1:]:
         wanted, got = tuple(train.shape[1:]), tuple(images.shape[1:])

@@ -94,11 +94,13 @@ def _reach(model) -> int:
     if hasattr(model, "reach"):
         return model.reach
     layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)]
-    return sum(getattr(layer, "reach", layer.kernel_size[0] // 2 * layer.dilation[0]) for layer in layers)
+    return sum(getattr(layer, "reach", max(layer.kernel_size) // 2 * max(layer.dilation)) for layer in layers)
 
 
 def _shape(model, channels, levels, size) -> tuple[int, int, tuple[int, int]]:
     """Channels, levels and size to try a model with: those asked for, else its own."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     own_channels, own_levels = getattr(model, "channels", None), getattr(model, "levels", None)
     channels = check_int("channels", (own_channels or 1) if channels is None else channels, 1)
     levels = check_int("levels", (own_levels or 4) if levels is None else levels, 2)
@@ -119,8 +121,8 @@ def _position(row, col, size) -> tuple[int, int, tuple[int, int]]:
 
 def _one_label(model, labels):
     """The one row of labels that a model is tried with."""
-    check_labels(labels, 1 if labels is None else len(labels), getattr(model, "classes", 0))
-    return None if labels is None else labels[:1]
+    check_labels(labels, 1, getattr(model, "classes", 0))
+    return labels
 
 
 @torch.no_grad()
@@ -144,6 +146,8 @@ def _by_perturbation(model, channels, levels, size, labels, trials=4, at_once=16
     columns = []
     with evaluating(model):
         reference = ask(base)
+        if not reference.isfinite().all():
+            raise ValueError("model must return finite logits, got NaN or infinity, which hide what depends on what")
         # below this, another order of summation inside a convolution explains the difference
         noise = 32 * torch.finfo(reference.dtype).eps * reference.abs().max()
         for group in torch.arange(positions).split(at_once):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from tqdm.auto import tqdm
 
-from .checks import check_images, check_int, check_labels, check_model, check_number, check_size
+from .checks import check_images, check_int, check_labels, check_logits, check_model, check_number, check_size
 from .models import device_of, evaluating
 
 
@@ -45,7 +45,7 @@ def naive_sample(
                 for channel in range(channels):
                     if mask[:, channel, row, col].all():
                         continue
-                    logits = model(images, *rows)[:, :, channel, row, col]  # (n, levels)
+                    logits = check_logits(model(images, *rows), images, levels)[:, :, channel, row, col]  # (n, levels)
                     drawn = (logits + temperature * noise[:, :, channel, row, col].to(logits)).argmax(1)
                     images[:, channel, row, col] = torch.where(
                         mask[:, channel, row, col], images[:, channel, row, col], drawn
@@ -67,14 +67,13 @@ def gumbel_noise(seeds: Sequence[int], levels: int, channels: int, size: tuple[i
 
 def _seeds(seed, n, labels, given) -> list[int]:
     """One seed per image, and with it the number of images."""
-    if n is not None:
-        n = check_int("n", n, 1)
-    many = isinstance(seed, (Sequence, torch.Tensor)) and not isinstance(seed, str)
+    many = hasattr(seed, "__len__") and not isinstance(seed, str) and getattr(seed, "ndim", 1) > 0
+    rows = len(labels) if isinstance(labels, torch.Tensor) and labels.ndim > 0 else 0
     if n is None:
-        counted = next((rows for rows in (labels, seed if many else None, given) if rows is not None), [0])
-        n = check_int("n", len(counted), 1)
-    if labels is not None and len(labels) != n:
-        raise ValueError(f"n must match the rows of labels, got n={n} and {len(labels)} rows")
+        n = rows or (len(seed) if many else 0) or (0 if given is None else len(given)) or 1
+    n = check_int("n", n, 1)
+    if rows not in (0, n):
+        raise ValueError(f"n must match the rows of labels, got n={n} and {rows} rows")
     if not many:
         first = check_int("seed", seed, 0)
         return [first + i for i in range(n)]
@@ -87,7 +86,7 @@ def _size(model, size, given) -> tuple[int, int]:
     if size is None:
         size = getattr(model, "size", None) if given is None else given.shape[-2:]
     if size is None:
-        raise ValueError("size is missing: this model was not trained on any, so name one, for example size=(28, 28)")
+        raise ValueError("size must be a pair (height, width), got None, and this model was not trained on any size")
     return check_size(size)
 
 
@@ -98,7 +97,7 @@ def _known(known, channels: int, levels: int):
     try:
         given, mask = known
     except (TypeError, ValueError):
-        raise ValueError("known must be a pair (images, mask)") from None
+        raise ValueError(f"known must be a pair (images, mask), got {type(known).__name__}") from None
     check_images(given, levels, channels, name="known[0]")
     if not isinstance(mask, torch.Tensor) or mask.dtype != torch.bool:
         raise TypeError(f"known[1] must be a boolean mask, got {getattr(mask, 'dtype', type(mask).__name__)}")

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast, broadcast_object_list
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
@@ -65,10 +66,11 @@ def fit(
     if patience is not None:
         check_int("patience", patience, 1)
         if validation is None:
-            raise ValueError("patience needs validation=(images, labels): without it nothing can get worse")
-    if check_number("learning_rate", learning_rate) == 0:
+            raise ValueError(f"patience needs validation=(images, labels), got patience={patience} without it")
+    learning_rate = check_number("learning_rate", learning_rate)
+    if learning_rate == 0:
         raise ValueError("learning_rate must be above 0, got 0")
-    seed = check_int("seed", seed, 0)
+    seed = check_int("seed", seed, 0) % 2**32  # leaves room for the steps in torch's 64 bits
 
     accelerator = _accelerator()
     device, processes = accelerator.device, accelerator.num_processes
@@ -79,9 +81,11 @@ def fit(
     # integers in memory, where the model is: a batch is an index away
     images = images.to(device, torch.uint8 if levels <= 256 else torch.int32)
     labels = None if labels is None else labels.to(device)
+    marks = {"forward", "_is_accelerate_prepared"} - vars(model).keys()  # what Accelerate would leave on the model
     model.to(device=device, memory_format=torch.channels_last)  # before the optimiser: it holds on to the weights
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
-    plan = _plan(model, images, total, share * processes, learning_rate, seed)
+    plan = _plan(model, images, held_images, total, share * processes, learning_rate, seed)
+    accelerator.wait_for_everyone()  # the main process may still be saving an earlier training
     run = _Run(model, optimizer, checkpoint, plan, saves=accelerator.is_main_process)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     history, learned = run.history, torch.zeros((), device=device)  # the loss since the last entry, summed
@@ -90,34 +94,40 @@ def fit(
     bar = tqdm(
         total=total, initial=run.step, unit="img", unit_scale=share * processes, desc="training", disable=hidden
     )
-    shown = saved = time.perf_counter()
+    shown, order = time.perf_counter(), None
 
     def close_entry() -> None:
         """Write what was learned since the last entry, and keep the weights if they are the best so far."""
         nonlocal learned, since
+        broadcast(list(model.buffers()))  # each process has averaged its own batches in batch norm
         mean = accelerator.reduce(learned, "mean").item() / max(1, run.step - since) / math.log(2)
+        held = [] if validation is None else broadcast_object_list([bits_per_dim(model, held_images, held_labels)])
+        # only now, since Ctrl-C may come while it is measured
         history.steps.append(run.step)
         history.train.append(mean)
+        history.validation.extend(held)
         history.seconds.append(time.perf_counter() - started)
-        if validation is not None:
-            history.validation.append(bits_per_dim(model, held_images, held_labels))
-            if history.validation[-1] == min(history.validation):
-                run.best = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+        if held and held[0] == min(history.validation):
+            run.best = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
         learned, since = torch.zeros_like(learned), run.step
 
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else [], enabled=True):
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         try:
             while run.step < total and not _stalled(history, patience):
                 model.train()
                 epoch, within = divmod(run.step, per_epoch)
-                order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+                if within == 0 or order is None:
+                    shuffle = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+                    order = torch.randperm(len(images), generator=shuffle)
                 first = (within * processes + accelerator.process_index) * share
                 batch = order[first : first + share].to(device)
                 x = images[batch].long()
                 # dropout and augmentation: a seed per step and process, so that a resumed training repeats them
                 torch.manual_seed((seed * 1_000_003 + run.step) * processes + accelerator.process_index)
                 if augment is not None:
-                    x = augment(x, torch.Generator(device).manual_seed(torch.initial_seed())).long()
+                    x = augment(x, torch.Generator(device).manual_seed(torch.initial_seed()))
+                    check_images(x, levels, channels, name="what augment returns")
+                    x = x.long()
                 rows = () if labels is None else (labels[batch],)
 
                 for group in optimizer.param_groups:
@@ -140,9 +150,8 @@ def fit(
                     run.save()
                     if callback is not None:
                         callback(history)
-                elif checkpoint is not None and now - saved > SAVE_EVERY:
+                elif now - run.saved > SAVE_EVERY:
                     run.save()
-                    saved = now
         except KeyboardInterrupt:
             history.interrupted = True
             if run.step > since:
@@ -151,7 +160,9 @@ def fit(
             print(f"Stopped after {run.step} of {total} steps; what was learned so far is kept.")
         finally:
             bar.close()
-            accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)  # hands forward back as it was
+            accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)  # forward without autocast again
+            for mark in marks:  # with them, a second training would go without autocast
+                vars(model).pop(mark, None)
             if run.best is not None:
                 model.load_state_dict(run.best)
             model.eval()
@@ -166,27 +177,30 @@ class _Run:
     def __init__(self, model, optimizer, path, plan: dict, saves: bool):
         self.model, self.optimizer, self.plan, self.saves = model, optimizer, plan, saves
         self.path = None if path is None else Path(path)
-        self.step, self.history, self.best = 0, History(), None
+        self.step, self.history, self.best, self.saved = 0, History(), None, time.perf_counter()
         if self.path is not None and self.path.exists():
             self._load()
 
     def _load(self) -> None:
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
-            plan = state["plan"]
+            plan, history = dict(state["plan"]), History(**state["history"])
+            if plan == self.plan:
+                self.model.load_state_dict(state["model"])
+                self.optimizer.load_state_dict(state["optimizer"])
+                self.step, self.history, self.best = state["step"], history, state["best"]
         except Exception as error:  # torch raises many kinds for a file it cannot read
             reason = type(error).__name__
             raise ValueError(f"checkpoint {self.path} cannot be read ({reason}): delete it or name another") from error
         if plan != self.plan:
-            what = "; ".join(f"{k} {plan.get(k)} there, {own} here" for k, own in self.plan.items() if plan.get(k) != own)
+            pairs = [(name, plan.get(name), own) for name, own in self.plan.items()]
+            what = "; ".join(f"{name} {there} there, {own} here" for name, there, own in pairs if there != own)
             raise ValueError(f"checkpoint {self.path} is of another training ({what}): delete it or name another")
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.history, self.best = state["step"], History(**state["history"]), state["best"]
         self.history.interrupted = False
 
     def save(self) -> None:
         """Write the checkpoint beside its place and move it there, so that a crash leaves the old one whole."""
+        self.saved = time.perf_counter()
         if self.path is None or not self.saves:
             return
         state = {
@@ -199,12 +213,13 @@ class _Run:
         os.replace(unfinished, self.path)
 
 
-def _plan(model, images, total: int, batch: int, learning_rate: float, seed: int) -> dict:
+def _plan(model, images, held_images, total: int, batch: int, learning_rate: float, seed: int) -> dict:
     """What must be the same for a checkpoint to be of this training."""
     weights = sum(weight.numel() for weight in model.parameters())
     return {
-        "model": type(model).__name__, "weights": weights, "images": list(images.shape), "steps": total,
-        "batch_size": batch, "learning_rate": learning_rate, "seed": seed,
+        "model": type(model).__name__, "weights": weights, "images": list(images.shape),
+        "sum of pixels": int(images.sum()), "validation": 0 if held_images is None else len(held_images),
+        "steps": total, "batch_size": batch, "learning_rate": learning_rate, "seed": seed,
     }  # fmt: skip
 
 
@@ -214,9 +229,9 @@ def _validation(validation, levels: int, channels: int, classes: int):
     try:
         images, labels = validation
     except (TypeError, ValueError):
-        raise ValueError("validation must be a pair (images, labels or None)") from None
+        raise ValueError(f"validation must be a pair (images, labels), got {type(validation).__name__}") from None
     check_images(images, levels, channels, name="validation[0]")
-    check_labels(labels, len(images), classes)
+    check_labels(labels, len(images), classes, name="validation[1]")
     return images, labels
 
 
@@ -229,7 +244,7 @@ def _schedule(step: int, total: int) -> float:
 def _stalled(history: History, patience: int | None) -> bool:
     """Whether the last `patience` epochs brought no better validation."""
     found = history.validation
-    return patience is not None and len(found) > patience and min(found[-patience:]) > min(found[:-patience])
+    return patience is not None and len(found) > patience and min(found[-patience:]) >= min(found[:-patience])
 
 
 def _accelerator() -> Accelerator:

@@ -1,0 +1,76 @@
+"""What several test files share: a tiny model with classes and dropout, a model of any net, and a check of refusals."""
+
+from __future__ import annotations
+
+import hypothesis
+import pytest
+import torch
+from torch import nn
+
+from pixelcnn_helpers import MaskedConv2d
+from pixelcnn_helpers.models import AutoregressiveModel
+
+# The same examples in every run: a red suite must mean a change in the code.
+hypothesis.settings.register_profile("steady", deadline=None, derandomize=True, max_examples=30, database=None)
+hypothesis.settings.load_profile("steady")
+
+torch.set_num_threads(1)  # one for each of pytest's workers; tensors this small only wait for more
+
+
+class NetModel(AutoregressiveModel):
+    """Any net from scaled images `(N, C, H, W)` to `(N, C*levels, H, W)`, as a model."""
+
+    def __init__(self, net: nn.Module, channels=1, levels=4):
+        super().__init__(channels, levels)
+        self.net = net
+
+    def logits(self, x, labels=None):
+        return self.split_levels(self.net(x))
+
+
+class ConditionalToy(AutoregressiveModel):
+    """Two masked layers; the label rows shift the features."""
+
+    def __init__(self, levels=3, classes=3, features=6, dropout=0.0):
+        super().__init__(1, levels, classes)
+        self.first = MaskedConv2d("A", 1, features, 3)
+        self.shift = nn.Linear(classes, features)
+        self.dropout = nn.Dropout(dropout)
+        self.last = MaskedConv2d("B", features, levels, 3)
+
+    def logits(self, x, labels=None):
+        features = torch.tanh(self.first(x) + self.shift(labels)[:, :, None, None])
+        return self.split_levels(self.last(self.dropout(features)))
+
+
+def refused(error: type[Exception], *words: str):
+    """A context in which exactly this error must be raised, with all these words in one line."""
+
+    class Refusal:
+        def __enter__(self):
+            return None
+
+        def __exit__(self, kind, value, trace):
+            assert kind is not None, f"{error.__name__} was not raised"
+            if kind is not error:
+                return False  # another error: let it be seen
+            missing = [word for word in words if word not in str(value)]
+            assert not missing, f"{missing} not in {str(value)!r}"
+            assert "\n" not in str(value)
+            return True
+
+    return Refusal()
+
+
+def one_hot(classes, count=3) -> torch.Tensor:
+    return nn.functional.one_hot(torch.as_tensor(classes), count).float()
+
+
+def integers(shape, levels, seed=0) -> torch.Tensor:
+    return torch.randint(levels, shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(autouse=True)
+def _same_weights():
+    """Every test starts from the same random state."""
+    torch.manual_seed(0)

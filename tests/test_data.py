@@ -1,0 +1,351 @@
+"""Data: the bundled digits, tiny files in torchvision's layout, and every way in which MNIST can be missing."""
+
+import pathlib
+import socket
+import struct
+import time
+
+import numpy as np
+import pytest
+import torch
+from conftest import integers, refused
+
+from pixelcnn_helpers import Dataset, load_digits, load_mnist, load_profile_data, profile, quantize
+from pixelcnn_helpers.data import data_folder
+
+REAL = pathlib.Path(__file__).parents[2] / "shared" / "data"
+NAMES = {"mnist": "MNIST", "fashion": "FashionMNIST", "emnist-letters": "EMNIST"}
+
+
+def write_idx(path, array):
+    """An array of bytes in the format of MNIST's files: a magic number, the shape, the values."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(struct.pack(f">{1 + array.ndim}I", 0x800 + array.ndim, *array.shape) + array.tobytes())
+
+
+def write_files(folder, variant, train=6, test=4):
+    """Tiny files of a variant; returns the images and labels as they are stored."""
+    stored, draw = {}, np.random.default_rng(0)
+    for part, count in (("train", train), ("test", test)):
+        images = draw.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        labels = (np.arange(count) % 10 + (variant == "emnist-letters")).astype(np.uint8)
+        prefix = f"emnist-letters-{part}" if variant == "emnist-letters" else {"train": "train", "test": "t10k"}[part]
+        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
+            write_idx(folder / NAMES[variant] / "raw" / f"{prefix}-{kind}-ubyte", array)
+        stored[part] = images, labels
+    return stored
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("PIXELCNN_DATA", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """No network: every connection fails, and is counted."""
+    tried = []
+
+    def refuse(*args, **kwargs):
+        tried.append(args)
+        raise OSError("network is unreachable")
+
+    for name in ("socket", "create_connection", "getaddrinfo"):
+        monkeypatch.setattr(socket, name, refuse)
+    return tried
+
+
+# digits
+
+
+def test_digits():
+    images, classes = load_digits()
+    assert images.shape == (1797, 1, 8, 8)
+    assert images.dtype == torch.uint8
+    assert (images.min(), images.max()) == (0, 16)
+    assert classes.shape == (1797,)
+    assert classes.dtype == torch.int64
+    assert classes.bincount().tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+    assert images[0, 0, 0].tolist() == [0, 0, 5, 13, 9, 1, 0, 0]  # a zero, upright
+    assert images.is_contiguous()
+
+
+def test_digits_need_no_network(offline):
+    load_digits()
+    assert not offline
+
+
+# MNIST and its sisters
+
+
+@pytest.mark.parametrize("variant", ["mnist", "fashion"])
+def test_mnist(folder, offline, variant):
+    stored = write_files(folder, variant)
+    for train, part in ((True, "train"), (False, "test")):
+        images, classes = load_mnist(train, variant)
+        assert images.dtype == torch.uint8
+        assert classes.dtype == torch.int64
+        assert np.array_equal(images[:, 0].numpy(), stored[part][0])
+        assert np.array_equal(classes.numpy(), stored[part][1])
+    assert not offline
+
+
+def test_letters_come_upright_and_counted_from_zero(folder, offline):
+    """EMNIST stores its letters on their side (rows and columns exchanged) and counts A as 1."""
+    stored = write_files(folder, "emnist-letters")
+    images, classes = load_mnist(train=True, variant="emnist-letters")
+    assert images.shape == (6, 1, 28, 28)
+    assert np.array_equal(images[:, 0].numpy(), stored["train"][0].transpose(0, 2, 1))
+    assert images.is_contiguous()
+    assert classes.tolist() == [0, 1, 2, 3, 4, 5]
+    assert len(load_mnist(False, "emnist-letters")[0]) == 4
+    assert not offline
+
+
+def test_defaults_are_the_training_images_of_mnist(folder, offline):
+    write_files(folder, "mnist")
+    images, _ = load_mnist()
+    assert images.shape == (6, 1, 28, 28)
+
+
+def test_images_may_be_written_to(folder, offline):
+    write_files(folder, "mnist")
+    images, _ = load_mnist()
+    images += 1  # their own memory, not the file's
+
+
+@pytest.mark.parametrize("variant", NAMES)
+@pytest.mark.parametrize("train", [True, False])
+def test_missing_files_without_network(folder, offline, capsys, variant, train):
+    started, timeout = time.perf_counter(), socket.getdefaulttimeout()
+    with refused(FileNotFoundError, NAMES[variant], str(folder), "PIXELCNN_DATA", "load_digits()", "online"):
+        load_mnist(train, variant)
+    assert time.perf_counter() - started < 5
+    assert offline  # it did try
+    assert socket.getdefaulttimeout() == timeout
+    assert capsys.readouterr().out == ""
+
+
+def test_one_missing_file_without_network(folder, offline):
+    write_files(folder, "mnist")
+    (folder / "MNIST/raw/t10k-labels-idx1-ubyte").unlink()
+    with refused(FileNotFoundError, "MNIST", "PIXELCNN_DATA"):
+        load_mnist()
+
+
+@pytest.mark.parametrize("error", [EOFError, ConnectionResetError, RuntimeError, ValueError])
+def test_downloads_that_break(folder, monkeypatch, error):
+    from torchvision.datasets import MNIST
+
+    def download(self):
+        raise error("in the middle\nof a file")
+
+    monkeypatch.setattr(MNIST, "download", download)
+    with refused(FileNotFoundError, "could not be downloaded", error.__name__):
+        load_mnist()
+
+
+def test_a_download_is_used(folder, monkeypatch):
+    from torchvision.datasets import MNIST
+
+    timeouts = []
+
+    def download(self):
+        timeouts.append(socket.getdefaulttimeout())
+        write_files(folder, "mnist")
+
+    monkeypatch.setattr(MNIST, "download", download)
+    assert load_mnist()[0].shape == (6, 1, 28, 28)
+    assert timeouts == [20]  # a network that swallows packets is not waited for
+    assert socket.getdefaulttimeout() is None
+
+
+DAMAGES = {
+    "half": lambda data: data[: len(data) // 2],
+    "header": lambda data: data[:6],
+    "empty": lambda data: b"",
+    "garbage": lambda data: b"<!DOCTYPE html><title>404</title>" * 20,
+    "long": lambda data: data + b"more",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("kind", ["images-idx3", "labels-idx1"])
+@pytest.mark.parametrize("variant", ["mnist", "emnist-letters"])
+def test_damaged_files(folder, offline, variant, kind, damage):
+    write_files(folder, variant)
+    (file,) = (folder / NAMES[variant] / "raw").glob(f"*train-{kind}-ubyte")
+    file.write_bytes(DAMAGES[damage](file.read_bytes()))
+    with refused(ValueError, str(file.parent), "cannot be read", "delete"):
+        load_mnist(variant=variant)
+    assert not offline
+
+
+def test_images_and_labels_of_different_length(folder, offline):
+    write_files(folder, "mnist")
+    write_idx(folder / "MNIST/raw/train-labels-idx1-ubyte", np.zeros(5, np.uint8))
+    with refused(ValueError, "cannot be read", "delete"):
+        load_mnist()
+
+
+def test_an_unknown_variant(folder, offline):
+    with refused(ValueError, "variant", "'mnist', 'fashion', 'emnist-letters'", "'kmnist'"):
+        load_mnist(variant="kmnist")
+
+
+def test_the_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("PIXELCNN_DATA", "~/images")
+    assert data_folder() == pathlib.Path.home() / "images"
+    for unset in (lambda: monkeypatch.setenv("PIXELCNN_DATA", ""), lambda: monkeypatch.delenv("PIXELCNN_DATA")):
+        unset()
+        assert data_folder() == pathlib.Path.home() / ".cache" / "pixelcnn"
+
+
+@pytest.mark.skipif(not (REAL / "MNIST" / "raw").is_dir(), reason="no MNIST beside the repository")
+def test_the_real_mnist(monkeypatch, offline):
+    monkeypatch.setenv("PIXELCNN_DATA", str(REAL))
+    images, classes = load_mnist()
+    assert images.shape == (60000, 1, 28, 28)
+    assert images.double().mean().item() == pytest.approx(0.1307 * 255, rel=1e-3)
+    assert classes.bincount().tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    assert classes[:5].tolist() == [5, 0, 4, 1, 9]
+    assert load_mnist(train=False)[0].shape == (10000, 1, 28, 28)
+
+
+# levels
+
+
+@pytest.mark.parametrize("levels", [2, 3, 4, 16, 17, 100, 255, 256, 1000])
+@pytest.mark.parametrize("source_levels", [2, 17, 256])
+def test_quantize_rounds_to_even_steps(levels, source_levels):
+    images = torch.arange(source_levels).view(1, 1, 1, -1)
+    found = quantize(images, levels, source_levels)
+    assert found.shape == images.shape
+    exact = images.double() * (levels - 1) / (source_levels - 1)
+    assert ((found - exact).abs() <= 0.5 + 1e-9).all()  # the nearest step
+    halves = (exact - exact.floor() - 0.5).abs() < 1e-9
+    assert torch.equal(found[~halves].long(), exact[~halves].round().long())
+    assert torch.equal(found[halves].long(), exact[halves].ceil().long())  # halves go up, everywhere
+    assert (found.min(), found.max()) == (0, levels - 1)
+    assert found.dtype == (torch.uint8 if levels <= 256 else torch.int64)
+
+
+def test_quantize_to_two_levels():
+    images = torch.tensor([[[[0, 127, 128, 255]]]], dtype=torch.uint8)
+    assert quantize(images, 2).flatten().tolist() == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int64])
+def test_quantize_at_all_levels_changes_nothing(dtype):
+    images = integers((3, 2, 5, 4), 256).to(dtype)
+    before = images.clone()
+    assert torch.equal(quantize(images, 256), images.to(torch.uint8))
+    assert torch.equal(images, before)
+
+
+def test_quantize_there_and_back():
+    images = integers((3, 1, 5, 4), 17)
+    assert torch.equal(quantize(quantize(images, 256, 17), 17), images)
+
+
+@pytest.mark.parametrize(
+    ("args", "error", "words"),
+    [
+        ((integers((1, 1, 2, 2), 4), 1), ValueError, ("levels", "at least 2", "got 1")),
+        ((integers((1, 1, 2, 2), 4), True), TypeError, ("levels", "integer", "boolean")),
+        ((integers((1, 1, 2, 2), 4), 4, 1), ValueError, ("source_levels", "at least 2", "got 1")),
+        ((torch.tensor([[[[0, 20]]]]), 4, 17), ValueError, ("images", "0 … 16", "0 … 20")),
+        ((torch.zeros(1, 1, 2, 2), 4), TypeError, ("images", "integers 0 … 255", "float32")),
+        ((integers((2, 2), 4), 4), ValueError, ("images", "(N, C, H, W)", "(2, 2)")),
+        ((np.zeros((1, 1, 2, 2), np.uint8), 4), TypeError, ("images", "torch tensor", "ndarray")),
+    ],
+)
+def test_bad_input(args, error, words):
+    with refused(error, *words):
+        quantize(*args)
+
+
+# profiles
+
+
+def test_profile(monkeypatch):
+    for name in ("quick", "full"):
+        monkeypatch.setenv("PIXELCNN_PROFILE", name)
+        assert profile() == name
+    monkeypatch.setenv("PIXELCNN_PROFILE", "fast")
+    with refused(ValueError, "PIXELCNN_PROFILE", '"quick" or "full"', "'fast'"):
+        profile()
+
+
+@pytest.mark.parametrize(("gpu", "name"), [(True, "full"), (False, "quick")])
+@pytest.mark.parametrize("unset", [True, False])
+def test_the_profile_of_a_machine(monkeypatch, gpu, name, unset):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setenv("PIXELCNN_PROFILE", "")
+    if unset:
+        monkeypatch.delenv("PIXELCNN_PROFILE")
+    assert profile() == name
+
+
+def test_quick_profile(monkeypatch, folder, offline, capsys):
+    monkeypatch.setenv("PIXELCNN_PROFILE", "quick")
+    data = load_profile_data()
+    assert (data.levels, data.train.shape, data.test.shape) == (17, (1497, 1, 8, 8), (300, 1, 8, 8))
+    assert (len(data.train_classes), len(data.test_classes)) == (1497, 300)
+    assert str(data) == "bundled digits: 1,497 training and 300 test images of 8×8 pixels, 17 grey levels"
+    images, classes = load_digits()
+    together = {(tuple(i.flatten().tolist()), int(c)) for i, c in zip(images, classes, strict=True)}
+    for part, of in ((data.train, data.train_classes), (data.test, data.test_classes)):
+        assert {(tuple(i.flatten().tolist()), int(c)) for i, c in zip(part, of, strict=True)} <= together
+    assert torch.cat([data.train, data.test]).long().sum() == images.long().sum()  # each image once
+    assert data.test_classes.bincount().min() > 15  # shuffled, so that every class is held out
+    assert torch.equal(load_profile_data().train, data.train)
+    assert not offline
+    assert capsys.readouterr() == ("", "")
+
+
+def test_full_profile(monkeypatch, folder, offline, capsys):
+    monkeypatch.setenv("PIXELCNN_PROFILE", "full")
+    stored = write_files(folder, "mnist")
+    data = load_profile_data()
+    assert str(data) == "MNIST: 6 training and 4 test images of 28×28 pixels, 256 grey levels"
+    assert np.array_equal(data.test[:, 0].numpy(), stored["test"][0])
+    assert data.test_classes.tolist() == [0, 1, 2, 3]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_full_profile_without_mnist_goes_on_with_the_digits(monkeypatch, folder, offline, capsys):
+    monkeypatch.setenv("PIXELCNN_PROFILE", "full")
+    data = load_profile_data(levels=4)
+    assert (data.name, data.levels, data.train.shape) == ("bundled digits", 4, (1497, 1, 8, 8))
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1
+    assert all(words in said for words in ("bundled digits", "PIXELCNN_DATA", str(folder)))
+
+
+def test_full_profile_with_damaged_files_says_so(monkeypatch, folder, offline):
+    """Not the digits in silence: these files can be mended."""
+    monkeypatch.setenv("PIXELCNN_PROFILE", "full")
+    write_files(folder, "mnist")
+    (folder / "MNIST/raw/t10k-images-idx3-ubyte").write_bytes(b"")
+    with refused(ValueError, "MNIST", "cannot be read"):
+        load_profile_data()
+
+
+@pytest.mark.parametrize("levels", [2, 4, 256])
+def test_levels_of_the_profile_data(monkeypatch, levels):
+    monkeypatch.setenv("PIXELCNN_PROFILE", "quick")
+    data = load_profile_data(levels)
+    assert data.levels == levels
+    assert (data.train.max(), data.test.max()) == (levels - 1, levels - 1)
+    assert torch.equal(data.train, quantize(load_profile_data().train, levels, 17))
+    assert f"{levels} grey levels" in str(data)
+    with refused(ValueError, "levels", "at least 2", "got 1"):
+        load_profile_data(1)
+
+
+def test_dataset_tells_its_size():
+    images, classes = integers((3, 1, 2, 5), 4), integers((3,), 2)
+    data = Dataset("mine", 4, images, classes, images[:1], classes[:1])
+    assert str(data) == "mine: 3 training and 1 test images of 2×5 pixels, 4 grey levels"

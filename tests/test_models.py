@@ -1,0 +1,188 @@
+"""The plain network: its shape, its order, what it carries and what it refuses."""
+
+import io
+
+import pytest
+import torch
+from conftest import ConditionalToy, integers, one_hot, refused
+from torch import nn
+
+from pixelcnn_helpers import MaskedConv2d, PixelCNN, assert_causal
+from pixelcnn_helpers.models import AutoregressiveModel, device_of, evaluating
+
+
+def small(channels=1, **options):
+    return PixelCNN(**{"channels": channels, "levels": 4, "features": 6, "layers": 2, "kernel_size": 3, **options})
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kernel_size", [3, 5])
+def test_causal(channels, kernel_size):
+    assert_causal(small(channels, kernel_size=kernel_size), size=(4, 5))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_layout(channels):
+    model, images = small(channels), integers((5, channels, 6, 7), 4)
+    assert model(images).shape == (5, 4, channels, 6, 7)
+    assert model(images).dtype == torch.float32
+    nn.functional.cross_entropy(model(images), images).backward()  # the layout that the loss takes
+    assert all(weight.grad is not None for weight in model.parameters())
+
+
+def test_the_logits_of_a_colour_are_a_run_of_channels():
+    model, images = small(3).eval(), integers((2, 3, 4, 4), 4)
+    flat = model.net(model.scale(images))  # (N, C*levels, H, W)
+    assert torch.equal(model(images)[:, :, 1], flat[:, 4:8])
+
+
+def test_is_the_network_of_the_article():
+    model = PixelCNN()
+    convs = [layer for layer in model.modules() if isinstance(layer, MaskedConv2d)]
+    assert [conv.mask_type for conv in convs] == ["A", *"BBBBBBB", "B"]
+    assert [conv.kernel_size[0] for conv in convs] == [7] * 8 + [1]
+    assert [conv.out_channels for conv in convs] == [64] * 8 + [256]
+    kinds = [type(layer) for layer in model.net]
+    assert kinds == [MaskedConv2d, nn.BatchNorm2d, nn.ReLU] * 8 + [MaskedConv2d]
+    assert (model.channels, model.levels, model.classes, model.size) == (1, 256, 0, None)
+
+
+def test_default_features_split_among_the_channels():
+    widths = {channels: PixelCNN(channels, levels=2, layers=1).net[0].out_channels for channels in (1, 2, 3, 7)}
+    assert widths == {1: 64, 2: 60, 3: 60, 7: 63}
+
+
+def test_colour_masks_everywhere():
+    convs = [layer for layer in small(3).modules() if isinstance(layer, MaskedConv2d)]
+    assert [conv.colour_groups for conv in convs] == [3, 3, 3]
+
+
+def test_scales_its_input():
+    model = small(levels=17)
+    assert model.scale(torch.tensor([0, 8, 16])).tolist() == [-1, 0, 1]
+    images = integers((2, 1, 5, 5), 17)
+    for dtype in (torch.uint8, torch.int16, torch.int32):
+        assert torch.equal(model.eval()(images.to(dtype)), model(images))
+    assert model.double()(images).dtype == torch.float64
+
+
+def test_forward_changes_no_weight():
+    model = small().eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model(integers((2, 1, 5, 5), 4))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_state_dict_round_trip():
+    model, images, file = small(), integers((8, 1, 5, 5), 4), io.BytesIO()
+    model(images)  # moves the averages of batch norm
+    torch.save(model.state_dict(), file)
+    file.seek(0)
+    twin = small()
+    twin.load_state_dict(torch.load(file, weights_only=True))
+    assert torch.equal(twin.eval()(images), model.eval()(images))
+    assert sum(name.endswith("mask") for name in model.state_dict()) == 3
+
+
+def test_carries_what_it_is():
+    model = ConditionalToy(levels=5, classes=3)
+    assert (model.channels, model.levels, model.classes, model.size) == (1, 5, 3, None)
+    assert model(integers((2, 1, 4, 4), 5), one_hot([0, 2])).shape == (2, 5, 1, 4, 4)
+
+
+def test_modes_are_handed_back_layer_by_layer():
+    model = small()
+    model.net[1].eval()  # frozen by its owner
+    modes = [module.training for module in model.modules()]
+    with pytest.raises(KeyError), evaluating(model):
+        assert not any(module.training for module in model.modules())
+        raise KeyError
+    assert [module.training for module in model.modules()] == modes
+
+
+def test_device_of():
+    assert device_of(small().to("meta")) == torch.device("meta")
+    assert device_of(nn.Identity()) == torch.device("cpu")
+
+
+def test_a_model_without_logits_says_so():
+    model = AutoregressiveModel(1, 2)
+    with pytest.raises(NotImplementedError):
+        model.logits(torch.zeros(1, 1, 2, 2))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"channels": 0}, ValueError, ("channels", "at least 1", "got 0")),
+        ({"levels": 1}, ValueError, ("levels", "at least 2", "got 1")),
+        ({"levels": True}, TypeError, ("levels", "integer", "boolean True")),
+        ({"levels": 16.0}, TypeError, ("levels", "integer", "float 16.0")),
+        ({"layers": 0}, ValueError, ("layers", "at least 1", "got 0")),
+        ({"kernel_size": 4}, ValueError, ("kernel_size", "odd", "got 4")),
+        ({"features": 0}, ValueError, ("channels", "at least 1", "got 0")),
+        ({"channels": 3, "features": 64}, ValueError, ("channels", "3 groups", "got 64")),
+    ],
+)
+def test_bad_options(options, error, words):
+    with refused(error, *words):
+        small(**options)
+
+
+GOOD = integers((2, 1, 4, 4), 3)
+
+
+@pytest.mark.parametrize(
+    ("images", "error", "words"),
+    [
+        (GOOD.tolist(), TypeError, ("images", "torch tensor", "list")),
+        (GOOD.float(), TypeError, ("images", "integers 0 … 2", "float32")),
+        (GOOD.float() * float("nan"), TypeError, ("images", "integers 0 … 2", "float32")),
+        (GOOD.bool(), TypeError, ("images", "integers 0 … 2", "bool")),
+        (GOOD.to(torch.uint16), TypeError, ("images", "integers 0 … 2", "uint16")),
+        (GOOD[0], ValueError, ("images", "(N, C, H, W)", "(1, 4, 4)")),
+        (GOOD[:0], ValueError, ("images", "not be empty", "(0, 1, 4, 4)")),
+        (GOOD.expand(2, 3, 4, 4), ValueError, ("images", "1 channel", "got 3")),
+        (GOOD + 1, ValueError, ("images", "0 … 2", "1 … 3", "quantize")),
+        (GOOD - 1, ValueError, ("images", "0 … 2", "-1 … 1")),
+    ],
+)
+def test_bad_images(images, error, words):
+    with refused(error, *words):
+        ConditionalToy()(images, one_hot([0, 1]))
+
+
+ROWS = one_hot([0, 1])
+
+
+@pytest.mark.parametrize(
+    ("labels", "error", "words"),
+    [
+        (None, ValueError, ("labels", "float rows (N, 3)", "got None")),
+        ([0, 1], TypeError, ("labels", "torch tensor", "list")),
+        (7, TypeError, ("labels", "torch tensor", "int 7")),
+        (torch.tensor([0, 1]), TypeError, ("labels", "float rows (N, 3)", "int64", "one_hot")),
+        (ROWS[0], ValueError, ("labels", "(N, 3)", "(3,)")),
+        (torch.tensor(1.0), ValueError, ("labels", "(N, 3)", "()")),
+        (ROWS[:, :2], ValueError, ("labels", "(N, 3)", "(2, 2)")),
+        (ROWS[:1], ValueError, ("labels", "one row per image", "1 rows for 2 images")),
+        (ROWS * float("nan"), ValueError, ("labels", "finite", "NaN")),
+        (torch.tensor([[2.0, -1, 0], [1, 0, 0]]), ValueError, ("labels", "not be negative", "got -1")),
+        (ROWS * 0.5, ValueError, ("labels", "sum to 1", "0.5")),
+        (torch.eye(3)[:2] + 0.1, ValueError, ("labels", "sum to 1", "1.3")),
+    ],
+)
+def test_bad_labels(labels, error, words):
+    with refused(error, *words):
+        ConditionalToy()(GOOD, labels)
+
+
+def test_labels_are_refused_without_classes():
+    with refused(ValueError, "labels", "must be None", "no classes", "Tensor"):
+        small()(integers((2, 1, 4, 4), 4), one_hot([0, 1]))
+
+
+def test_soft_labels_in_another_precision_are_welcome():
+    model, rows = ConditionalToy(), torch.tensor([[0.25, 0.75, 0], [0, 0.5, 0.5]])
+    assert torch.allclose(model(GOOD, rows.double()), model(GOOD, rows))
+    assert torch.allclose(model(GOOD, rows.half()), model(GOOD, rows))

@@ -1,0 +1,620 @@
+"""fit: what it learns, what it keeps, how it stops and goes on, alone and in two processes."""
+
+import math
+import os
+import random
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import torch
+from conftest import ConditionalToy, integers, one_hot, refused
+from torch import nn
+
+from pixelcnn_helpers import History, PixelCNN, bits_per_dim, fit, training, uniform_bits_per_dim
+
+IMAGES, HELD = integers((24, 1, 5, 4), 3), integers((10, 1, 5, 4), 3, seed=1)
+
+
+def small(seed=0, **options):
+    torch.manual_seed(seed)
+    return PixelCNN(**{"levels": 3, "features": 6, "layers": 2, "kernel_size": 3, **options})
+
+
+def toy(seed=0, dropout=0.5):
+    torch.manual_seed(seed)
+    return ConditionalToy(dropout=dropout)
+
+
+def quick(model, images=IMAGES, labels=None, **options):
+    return fit(model, images, labels, **{"epochs": 2, "batch_size": 8, "progress": False, **options})
+
+
+def same(a, b) -> bool:
+    """Whether two models, or their states, are the same to the last bit."""
+    a, b = (x.state_dict() if isinstance(x, nn.Module) else x for x in (a, b))
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def copied(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+class Stop:
+    """A callback that presses Ctrl-C after so many epochs."""
+
+    def __init__(self, after):
+        self.after = after
+
+    def __call__(self, history):
+        if len(history.steps) == self.after:
+            raise KeyboardInterrupt
+
+
+def flipped(images, generator):
+    flip = torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5
+    return torch.where(flip, images.flip(3), images)
+
+
+class Failing:
+    """An augmentation that raises in the fifth step, within the second epoch."""
+
+    def __init__(self, error):
+        self.error, self.calls = error, 0
+
+    def __call__(self, images, generator):
+        self.calls += 1
+        if self.calls == 5:
+            raise self.error
+        return flipped(images, generator)
+
+
+# learning
+
+
+def test_learns_a_tiny_set_by_heart():
+    images = integers((4, 1, 6, 6), 4)
+    model = PixelCNN(levels=4, features=32, layers=2, kernel_size=5)
+    history = fit(model, images, steps=200, batch_size=4, learning_rate=0.01, progress=False)
+    assert history.train[0] > 1.0
+    assert bits_per_dim(model, images) < 0.2 < uniform_bits_per_dim(4)
+
+
+def test_learns_a_tiny_set_in_colour():
+    images = integers((4, 3, 4, 4), 3)
+    model = PixelCNN(3, levels=3, features=24, layers=2, kernel_size=3)
+    fit(model, images, steps=150, batch_size=4, learning_rate=0.01, progress=False)
+    assert bits_per_dim(model, images) < 0.5
+
+
+def test_learns_what_labels_mean():
+    """Class 0 is dark, class 1 light: with labels there is nothing left to guess."""
+    classes = torch.arange(16) % 2
+    images = (2 * classes.view(-1, 1, 1, 1)).expand(-1, 1, 4, 4)
+    model = ConditionalToy()
+    fit(model, images, one_hot(classes), steps=150, learning_rate=0.03, progress=False)
+    assert bits_per_dim(model, images, one_hot(classes)) < 0.1
+    assert bits_per_dim(model, images[:, :, :1, :1], one_hot(1 - classes)) > 2
+
+
+def test_history():
+    model = small()
+    history = quick(model, epochs=3, validation=(HELD, None))
+    assert isinstance(history, History)
+    assert history.steps == [3, 6, 9]
+    assert len(history.train) == len(history.validation) == len(history.seconds) == 3
+    assert all(math.isfinite(value) for value in history.train + history.validation)
+    assert history.seconds == sorted(history.seconds)
+    assert history.seconds[0] > 0
+    assert history.interrupted is False
+    part = quick(small(), epochs=None, steps=4)
+    assert part.steps == [3, 4]  # the last entry is a part of an epoch
+    assert part.validation == []
+
+
+def test_train_is_the_mean_loss_of_the_steps_in_bits():
+    """With a learning rate of nearly 0 the weights stay, so that the figure can be had in one pass."""
+    model = small()
+    history = quick(model, epochs=1, learning_rate=1e-30, batch_size=24)
+    losses = nn.functional.cross_entropy(small().train()(IMAGES), IMAGES)
+    assert history.train[0] == pytest.approx(losses.item() / math.log(2), rel=2e-2)  # bfloat16 on some machines
+
+
+def test_the_last_images_of_an_epoch_make_no_batch_of_their_own():
+    assert quick(small(), epochs=1, batch_size=7).steps == [3]
+    assert quick(small(), epochs=2, batch_size=1000).steps == [1, 2]  # nor is a batch larger than the set
+
+
+def test_the_model_afterwards():
+    model = small()
+    assert model.training
+    quick(model)
+    assert not model.training
+    assert model.size == (5, 4)
+    assert all(weight.dtype == torch.float32 for weight in model.parameters())
+    plain = vars(small())
+    assert vars(model).keys() == plain.keys()  # nothing of Accelerate's is left on it
+
+
+def test_images_of_any_integer_type_and_float_labels_of_any():
+    a, b = small(), small()
+    quick(a)
+    quick(b, IMAGES.to(torch.uint8))
+    assert same(a, b)
+    rows = one_hot(torch.arange(24) % 3)
+    c, d = toy(), toy()
+    quick(c, labels=rows)
+    quick(d, labels=rows.double())
+    assert same(c, d)
+
+
+def test_more_levels_than_a_byte_holds():
+    images = integers((4, 1, 2, 2), 300)
+    assert quick(PixelCNN(levels=300, features=4, layers=1, kernel_size=3), images, epochs=1).steps == [1]
+
+
+def test_the_images_are_not_touched():
+    images, held, labels = IMAGES.clone(), HELD.clone(), one_hot(torch.arange(24) % 3)
+    quick(toy(), images, labels, validation=(held, labels[:10]), augment=lambda x, _: x.zero_())
+    assert torch.equal(images, IMAGES)
+    assert torch.equal(held, HELD)
+
+
+def test_same_seed_same_weights():
+    models = [toy() for _ in range(3)]
+    for model, seed in zip(models, (5, 5, 6), strict=True):
+        torch.rand(3)  # whatever the caller drew before
+        quick(model, labels=one_hot(torch.arange(24) % 3), seed=seed)
+    assert same(models[0], models[1])
+    assert not same(models[0], models[2])
+
+
+@pytest.mark.parametrize("seed", [2**32 + 1, 2**63, 10**30])
+def test_large_seeds(seed):
+    assert quick(small(), epochs=1, seed=seed).steps == [3]
+
+
+def test_the_random_state_is_left_alone():
+    model = toy()
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
+    quick(model, labels=one_hot(torch.arange(24) % 3), augment=lambda x, g: x.roll(int(torch.randint(5, (1,))), 2))
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert random.getstate() == states[1]
+    assert (np.random.get_state()[1] == states[2]).all()
+
+
+def test_the_bar_shows_images(capsys):
+    fit(small(), IMAGES, epochs=2, batch_size=8)
+    shown = capsys.readouterr().err
+    assert "training: 100%" in shown
+    assert "48/48" in shown  # 6 steps of 8 images
+    assert "img/s" in shown
+    quick(small())
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_bar_shows_the_loss(capsys, monkeypatch):
+    clock = iter(range(10**6))
+    monkeypatch.setattr(training.time, "perf_counter", lambda: float(next(clock)))  # every step takes seconds
+    fit(small(), IMAGES, epochs=2, batch_size=8)
+    assert "bits/dim" in capsys.readouterr().err
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero():
+    rates = [training._schedule(step, 100) for step in range(100)]
+    assert rates[:5] == sorted(rates[:5])
+    assert max(rates) == rates[4] > 0.99
+    assert rates[4:] == sorted(rates[4:], reverse=True)
+    assert 0 < rates[-1] < 1e-3
+    assert training._schedule(0, 1) == 1
+
+
+# what it keeps, and when it stops
+
+
+def test_the_best_weights_are_kept():
+    """Learning noise by heart makes the validation worse and worse: the first weights are the best."""
+    found, model = [], small(features=24)
+    history = quick(
+        model, IMAGES[:8], epochs=12, learning_rate=0.05, validation=(HELD, None),
+        callback=lambda history: found.append(copied(model)),
+    )  # fmt: skip
+    best = history.validation.index(min(history.validation))
+    assert best < 11
+    assert same(model, found[best])
+    assert bits_per_dim(model, HELD) == pytest.approx(min(history.validation), rel=1e-2)  # measured in bfloat16 on some
+
+
+def test_without_validation_the_last_weights_are_kept():
+    found, model = [], small()
+    quick(model, callback=lambda history: found.append(copied(model)))
+    assert same(model, found[-1])
+
+
+def test_patience_stops():
+    history = quick(
+        small(features=24), IMAGES[:8], epochs=60, learning_rate=0.05, validation=(HELD, None), patience=2
+    )
+    assert len(history.steps) < 60
+    found = history.validation
+    best = found.index(min(found))
+    assert len(found) == best + 3  # the best, and two that were not better
+    assert not history.interrupted
+
+
+@pytest.mark.parametrize(
+    ("found", "patience", "stalled"),
+    [
+        ([], 1, False), ([2.0], 1, False), ([2.0, 1.0], 1, False), ([1.0, 2.0], 1, True), ([1.0, 1.0], 1, True),
+        ([1.0, 2.0], 2, False), ([1.0, 2.0, 2.0], 2, True), ([1.0, 2.0, 0.5], 2, False), ([1.0, 2.0], None, False),
+    ],
+)  # fmt: skip
+def test_patience_counts_epochs_without_a_better_one(found, patience, stalled):
+    assert training._stalled(History(validation=found), patience) is stalled
+
+
+def test_augment_redraws_every_batch():
+    seen = []
+
+    def black(images, generator):
+        assert isinstance(generator, torch.Generator)
+        assert images.shape == (8, 1, 5, 4)
+        assert images.dtype == torch.int64
+        seen.append(torch.rand(1, generator=generator).item())
+        return torch.zeros_like(images, dtype=torch.uint8)
+
+    model = small()
+    quick(model, epochs=30, learning_rate=0.02, augment=black)
+    assert len(set(seen)) == 90  # a draw of its own for every step
+    assert bits_per_dim(model, torch.zeros_like(HELD)) < 0.2
+    assert bits_per_dim(model, HELD) > 2  # nothing but black was ever seen
+
+
+@pytest.mark.parametrize(
+    ("augment", "error", "words"),
+    [
+        (lambda x, g: x / 2 - 1, TypeError, ("augment", "integers 0 … 2", "float32")),
+        (lambda x, g: x + 1, ValueError, ("augment", "0 … 2", "2 … 3")),
+        (lambda x, g: None, TypeError, ("augment", "torch tensor", "NoneType")),
+    ],
+)
+def test_what_augment_returns_is_checked(augment, error, words):
+    model = small()
+    with refused(error, *words):
+        quick(model, IMAGES.clamp_min(1), augment=augment)
+    assert not model.training
+
+
+def test_callback_sees_the_history_after_every_epoch():
+    seen = []
+    history = quick(small(), epochs=3, callback=lambda history: seen.append((history, list(history.steps))))
+    assert [steps for _, steps in seen] == [[3], [3, 6], [3, 6, 9]]
+    assert all(given is history for given, _ in seen)
+
+
+def test_a_model_of_somebody_else():
+    """Not ours, no size, no classes, logits in the right layout: enough to be trained."""
+
+    class Other(nn.Module):
+        channels, levels = 1, 3
+
+        def __init__(self):
+            super().__init__()
+            self.bias = nn.Parameter(torch.zeros(3))
+
+        def forward(self, images):
+            return self.bias.view(1, 3, 1, 1, 1).expand(len(images), 3, *images.shape[1:])
+
+    model = Other()
+    fit(model, torch.full((8, 1, 3, 3), 2), steps=60, learning_rate=0.1, progress=False)
+    assert model.bias.argmax() == 2
+    assert not hasattr(model, "size")
+
+
+# Ctrl-C
+
+
+def test_ctrl_c_in_a_callback_keeps_what_was_learned(capsys):
+    whole, stopped, found = small(), small(), []
+    quick(whole, epochs=4, callback=lambda history: found.append(copied(whole)))
+    history = quick(stopped, epochs=4, callback=Stop(after=2))
+    assert history.interrupted
+    assert history.steps == [3, 6]
+    assert same(stopped, found[1])
+    assert capsys.readouterr().out == "Stopped after 6 of 12 steps; what was learned so far is kept.\n"
+    assert not stopped.training
+    assert stopped.size == (5, 4)
+    assert vars(stopped).keys() == vars(small()).keys()  # forward is its own again
+
+
+def test_ctrl_c_within_an_epoch_writes_an_entry():
+    history = quick(small(), epochs=4, augment=Failing(KeyboardInterrupt), validation=(HELD, None))
+    assert history.steps == [3, 4]
+    assert len(history.train) == len(history.validation) == len(history.seconds) == 2
+    assert history.interrupted
+
+
+def test_ctrl_c_while_validating_writes_the_entry_once(monkeypatch):
+    calls = []
+
+    def pressed(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return bits_per_dim(*args)
+
+    monkeypatch.setattr(training, "bits_per_dim", pressed)
+    history = quick(small(), epochs=4, validation=(HELD, None))
+    assert history.steps == [3, 6]
+    assert len(history.train) == len(history.validation) == len(history.seconds) == 2
+    assert history.interrupted
+
+
+def test_an_error_in_a_callback_is_the_callers_but_the_model_is_whole():
+    def fails(history):
+        raise KeyError("mine")
+
+    model = small()
+    with pytest.raises(KeyError, match="mine"):
+        quick(model, callback=fails)
+    assert vars(model).keys() == vars(small()).keys()
+    assert not same(model, small())
+
+
+# checkpoints
+
+
+LABELS = one_hot(torch.arange(24) % 3)
+OPTIONS = {"epochs": 4, "validation": (HELD, LABELS[:10]), "augment": flipped}
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """A training with dropout, augmentation and validation that nobody stopped."""
+    model = toy()
+    history = quick(model, labels=LABELS, **OPTIONS)
+    return model, history
+
+
+def test_resumed_between_epochs_it_ends_in_the_same_weights(tmp_path, whole):
+    path, resumed = tmp_path / "deep" / "toy.pt", toy(seed=99)
+    quick(toy(), labels=LABELS, checkpoint=path, callback=Stop(after=2), **OPTIONS)
+    history = quick(resumed, labels=LABELS, checkpoint=str(path), **OPTIONS)
+    assert same(resumed, whole[0])
+    assert history.steps == whole[1].steps
+    assert history.train == whole[1].train
+    assert history.validation == whole[1].validation
+    assert history.seconds == sorted(history.seconds)
+    assert not history.interrupted
+
+
+def test_resumed_within_an_epoch_it_ends_in_the_same_weights(tmp_path, monkeypatch):
+    """A crash, not a Ctrl-C: what counts is the save of every minute, here of every step."""
+    monkeypatch.setattr(training, "SAVE_EVERY", -1)
+    path, resumed, unbroken = tmp_path / "toy.pt", toy(seed=99), toy()
+    options = {"epochs": 4, "labels": LABELS}
+    quick(unbroken, augment=flipped, **options)
+
+    with pytest.raises(MemoryError):
+        quick(toy(), augment=Failing(MemoryError), checkpoint=path, **options)
+    assert torch.load(path, weights_only=True)["step"] == 4
+    history = quick(resumed, augment=flipped, checkpoint=path, **options)
+    assert same(resumed, unbroken)
+    assert history.steps == [3, 6, 9, 12]
+
+
+def test_resumed_after_ctrl_c_within_an_epoch(tmp_path):
+    path, resumed, unbroken = tmp_path / "toy.pt", toy(seed=99), toy()
+    options = {"epochs": 4, "labels": LABELS}
+    quick(unbroken, augment=flipped, **options)
+    quick(toy(), augment=Failing(KeyboardInterrupt), checkpoint=path, **options)
+    history = quick(resumed, augment=flipped, checkpoint=path, **options)
+    assert same(resumed, unbroken)
+    assert history.steps == [3, 4, 6, 9, 12]
+
+
+def test_a_finished_training_is_not_repeated(tmp_path, whole):
+    path, again = tmp_path / "toy.pt", toy(seed=99)
+    quick(toy(), labels=LABELS, checkpoint=path, **OPTIONS)
+    history = quick(again, labels=LABELS, checkpoint=path, callback=lambda history: pytest.fail("trained"), **OPTIONS)
+    assert same(again, whole[0])
+    assert history.validation == whole[1].validation
+
+
+def test_a_second_training_starts_afresh(tmp_path):
+    """No mark of the first one is left, neither on the model nor in Accelerate."""
+    model = small()
+    quick(model)
+    twin = small()
+    twin.load_state_dict(model.state_dict())
+    quick(model, seed=1)
+    quick(twin, seed=1)
+    assert same(model, twin)
+
+
+def test_numbers_of_numpy_can_be_saved_and_resumed(tmp_path):
+    options = {"learning_rate": np.float64(1e-3), "seed": np.int64(3), "checkpoint": tmp_path / "model.pt"}
+    quick(small(), epochs=np.int64(2), batch_size=np.int64(8), callback=Stop(after=1), **options)
+    assert quick(small(), **options).steps == [3, 6]
+
+
+def test_a_crash_while_saving_leaves_the_old_checkpoint(tmp_path, monkeypatch):
+    path, save, saves, unbroken = tmp_path / "model.pt", torch.save, [], small()
+    quick(unbroken, epochs=3)
+
+    def crashes(state, file):
+        saves.append(file)
+        if len(saves) == 2:
+            file.write_bytes(b"half a checkp")
+            raise OSError("disk full")
+        save(state, file)
+
+    monkeypatch.setattr(torch, "save", crashes)
+    with pytest.raises(OSError, match="disk full"):
+        quick(small(), epochs=3, checkpoint=path)
+    assert torch.load(path, weights_only=True)["step"] == 3
+    resumed = small(seed=99)
+    assert quick(resumed, epochs=3, checkpoint=path).steps == [3, 6, 9]
+    assert same(resumed, unbroken)
+    assert [file.name for file in tmp_path.iterdir()] == ["model.pt"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"epochs": 3}, ("steps 6 there, 9 here",)),
+        ({"batch_size": 6}, ("batch_size 8 there, 6 here", "steps 6 there, 8 here")),
+        ({"learning_rate": 0.5}, ("learning_rate 0.002 there, 0.5 here",)),
+        ({"seed": 4}, ("seed 0 there, 4 here",)),
+        ({"images": IMAGES[:23]}, ("images [24, 1, 5, 4] there, [23, 1, 5, 4] here",)),
+        ({"images": 2 - IMAGES}, ("sum of pixels",)),
+        ({"validation": (HELD, None)}, ("validation 0 there, 10 here",)),
+        ({"model": small(features=8)}, ("weights",)),
+        ({"model": ConditionalToy(), "labels": LABELS}, ("model PixelCNN there, ConditionalToy here",)),
+    ],
+)
+def test_a_checkpoint_of_another_training(tmp_path, options, words):
+    path = tmp_path / "model.pt"
+    quick(small(), checkpoint=path)
+    options = {"model": small(), **options}
+    before = copied(options["model"])
+    with refused(ValueError, "checkpoint", "model.pt", "another training", *words):
+        quick(options["model"], checkpoint=path, **{k: v for k, v in options.items() if k != "model"})
+    assert same(options["model"], before)
+
+
+@pytest.mark.parametrize("damage", ["empty", "half", "words", "folder", "other", "reshaped", "missing"])
+def test_a_damaged_checkpoint(tmp_path, damage):
+    path = tmp_path / "model.pt"
+    quick(small(), checkpoint=path)
+    data, state = path.read_bytes(), torch.load(path, weights_only=True)
+    path.unlink()
+    if damage == "folder":
+        path.mkdir()
+    elif damage == "other":
+        torch.save({"state_dict": {}}, path)
+    elif damage == "reshaped":
+        torch.save({**state, "model": small(features=3).state_dict()}, path)
+    elif damage == "missing":
+        torch.save({k: v for k, v in state.items() if k != "optimizer"}, path)
+    else:
+        path.write_bytes({"empty": b"", "half": data[: len(data) // 2], "words": b"not a checkpoint"}[damage])
+    with refused(ValueError, "checkpoint", "model.pt", "cannot be read", "delete it"):
+        quick(small(), checkpoint=path)
+
+
+# bad input
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"epochs": None}, ValueError, ("epochs", "steps", "exactly one", "None")),
+        ({"steps": 3}, ValueError, ("epochs", "steps", "exactly one", "epochs=2 and steps=3")),
+        ({"epochs": 0}, ValueError, ("epochs", "at least 1", "got 0")),
+        ({"epochs": 1.5}, TypeError, ("epochs", "integer", "float 1.5")),
+        ({"epochs": None, "steps": -1}, ValueError, ("steps", "at least 1", "got -1")),
+        ({"batch_size": 0}, ValueError, ("batch_size", "at least 1", "got 0")),
+        ({"learning_rate": 0}, ValueError, ("learning_rate", "above 0", "got 0")),
+        ({"learning_rate": -1.0}, ValueError, ("learning_rate", "at least 0", "got -1.0")),
+        ({"learning_rate": float("nan")}, ValueError, ("learning_rate", "finite", "nan")),
+        ({"learning_rate": True}, TypeError, ("learning_rate", "number", "True")),
+        ({"seed": -1}, ValueError, ("seed", "at least 0", "got -1")),
+        ({"patience": 2}, ValueError, ("patience", "validation", "patience=2")),
+        ({"patience": 0, "validation": (HELD, None)}, ValueError, ("patience", "at least 1", "got 0")),
+        ({"validation": HELD}, ValueError, ("validation", "(images, labels)", "Tensor")),
+        ({"validation": (HELD[0], None)}, ValueError, ("validation[0]", "(N, C, H, W)", "(1, 5, 4)")),
+        ({"validation": (HELD + 1, None)}, ValueError, ("validation[0]", "0 … 2", "1 … 3")),
+        ({"validation": (HELD, LABELS[:10])}, ValueError, ("validation[1]", "must be None", "Tensor")),
+        ({"images": IMAGES[0]}, ValueError, ("images", "(N, C, H, W)", "(1, 5, 4)")),
+        ({"images": IMAGES / 2}, TypeError, ("images", "integers 0 … 2", "float32")),
+        ({"images": IMAGES + 1}, ValueError, ("images", "0 … 2", "1 … 3")),
+        ({"images": IMAGES[:0]}, ValueError, ("images", "empty", "(0, 1, 5, 4)")),
+        ({"labels": LABELS}, ValueError, ("labels", "must be None", "Tensor")),
+        ({"model": ConditionalToy()}, ValueError, ("labels", "float rows (N, 3)", "None")),
+        ({"model": ConditionalToy(), "labels": LABELS[:5]}, ValueError, ("labels", "5 rows for 24 images")),
+        ({"model": nn.Linear(2, 2)}, TypeError, ("model", "be trained", "Linear", "no channels and no levels")),
+        ({"model": None}, TypeError, ("model", "torch.nn.Module", "NoneType")),
+    ],
+)
+def test_bad_input(options, error, words):
+    with refused(error, *words):
+        quick(**{"model": small(), **options})
+
+
+# other processes
+
+
+def python(*words, **environment):
+    return subprocess.Popen(
+        [sys.executable, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", **environment},
+    )  # fmt: skip
+
+
+def done(process):
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, out[-2000:]
+    return out
+
+
+def test_precision_is_what_the_environment_says(tmp_path):
+    """And a second training of the same model computes in it too."""
+    script = tmp_path / "precision.py"
+    script.write_text(textwrap.dedent("""
+        import torch
+        from pixelcnn_helpers import PixelCNN, fit
+        torch.manual_seed(0)
+        model, seen = PixelCNN(levels=3, features=8, layers=1, kernel_size=3), []
+        model.net[0].register_forward_hook(lambda layer, args, out: seen.append(out.dtype))
+        images = torch.zeros(8, 1, 4, 4, dtype=torch.long)
+        for _ in range(2):
+            history = fit(model, images, steps=20, learning_rate=0.05, progress=False)
+            print(*sorted({str(kind) for kind in seen}), {weight.dtype for weight in model.parameters()})
+            seen.clear()
+        assert model(images).dtype == torch.float32 and history.train[-1] < 0.2, history.train
+    """))
+    running = {name: python(script, ACCELERATE_MIXED_PRECISION=name) for name in ("bf16", "no")}
+    for name, process in running.items():
+        kind = {"bf16": "torch.bfloat16", "no": "torch.float32"}[name]
+        assert done(process).splitlines() == [f"{kind} {{torch.float32}}"] * 2
+
+
+def test_two_processes(tmp_path):
+    """They end in equal weights, batch norm included; and stopped and resumed in the same ones again."""
+    script = tmp_path / "two.py"
+    script.write_text(textwrap.dedent("""
+        import os, pathlib, sys
+        import torch
+        from pixelcnn_helpers import PixelCNN, fit
+        folder, rank = pathlib.Path(sys.argv[1]), os.environ["RANK"]
+        images = torch.randint(3, (40, 1, 5, 4), generator=torch.Generator().manual_seed(0))
+
+        def train(seed, **options):
+            torch.manual_seed(seed + int(rank))  # different weights to start from: the first process's count
+            model = PixelCNN(levels=3, features=8, layers=2, kernel_size=3)
+            history = fit(model, images[:32], epochs=4, batch_size=8, validation=(images[32:], None), patience=3,
+                          learning_rate=0.02, **options)
+            return {"state": model.state_dict(), "steps": history.steps, "validation": history.validation,
+                    "train": history.train}
+
+        def stop(history):
+            if len(history.steps) == 2:
+                raise KeyboardInterrupt
+
+        whole = train(0)
+        train(0, checkpoint=folder / "two.pt", callback=stop)
+        torch.save({"whole": whole, "resumed": train(7, checkpoint=folder / "two.pt")}, folder / f"{rank}.pt")
+    """))
+    run = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2)
+    out = done(python(*run, script, tmp_path, ACCELERATE_MIXED_PRECISION="no"))
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+    assert out.count("training: 100%") == 2  # one bar, not one for each process
+    for name in ("whole", "resumed"):
+        assert first[name]["steps"] == [4, 8, 12, 16]
+        assert same(first[name]["state"], second[name]["state"])
+        for figures in ("steps", "validation", "train"):
+            assert first[name][figures] == second[name][figures]
+    assert same(first["whole"]["state"], first["resumed"]["state"])
