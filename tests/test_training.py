@@ -583,22 +583,23 @@ def test_precision_is_what_the_environment_says(tmp_path):
 
 
 def test_two_processes(tmp_path):
-    """They end in equal weights, batch norm included; and stopped and resumed in the same ones again."""
+    """They share the images out, end in equal weights, batch norm included, and resumed in the same ones again."""
     script = tmp_path / "two.py"
     script.write_text(textwrap.dedent("""
         import os, pathlib, sys
         import torch
-        from pixelcnn_helpers import PixelCNN, fit
+        from pixelcnn_helpers import PixelCNN, bits_per_dim, fit, training
         folder, rank = pathlib.Path(sys.argv[1]), os.environ["RANK"]
+        training.bits_per_dim = lambda *args: bits_per_dim(*args) + int(rank)  # as if one measured otherwise
         images = torch.randint(3, (40, 1, 5, 4), generator=torch.Generator().manual_seed(0))
 
         def train(seed, **options):
             torch.manual_seed(seed + int(rank))  # different weights to start from: the first process's count
-            model = PixelCNN(levels=3, features=8, layers=2, kernel_size=3)
+            model, seen = PixelCNN(levels=3, features=8, layers=2, kernel_size=3), []
             history = fit(model, images[:32], epochs=4, batch_size=8, validation=(images[32:], None), patience=3,
-                          learning_rate=0.02, **options)
+                          learning_rate=0.02, augment=lambda x, _: (seen.append(x), x)[1], **options)
             return {"state": model.state_dict(), "steps": history.steps, "validation": history.validation,
-                    "train": history.train}
+                    "train": history.train, "seen": torch.cat(seen)}
 
         def stop(history):
             if len(history.steps) == 2:
@@ -611,6 +612,8 @@ def test_two_processes(tmp_path):
     run = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2)
     out = done(python(*run, script, tmp_path, ACCELERATE_MIXED_PRECISION="no"))
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+    seen = torch.cat([first["whole"]["seen"][:16], second["whole"]["seen"][:16]])  # the first epoch
+    assert len(seen.flatten(1).unique(dim=0)) == 32
     assert out.count("training: 100%") == 2  # one bar, not one for each process
     for name in ("whole", "resumed"):
         assert first[name]["steps"] == [4, 8, 12, 16]
