@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Iterable, Sequence
+from contextlib import contextmanager
 from functools import wraps
 
 import matplotlib
@@ -34,12 +36,22 @@ STYLE = {
 PIXELS_PER_INCH = 150  # drawn at twice the size it is shown at, so that it stays sharp on fine screens
 
 
+ONE_AT_A_TIME = threading.RLock()  # a slider draws in a thread of its own, and matplotlib's settings are global
+
+
+@contextmanager
+def style():
+    """The style of the series inside, and matplotlib's own settings as they were afterwards."""
+    with ONE_AT_A_TIME, matplotlib.rc_context(STYLE):
+        yield
+
+
 def styled(draw):
-    """A drawing function that runs in the style of the series and leaves matplotlib's own settings alone."""
+    """A drawing function that runs in the style of the series."""
 
     @wraps(draw)
     def inside(*args, **kwargs):
-        with matplotlib.rc_context(STYLE):
+        with style():
             return draw(*args, **kwargs)
 
     return inside
@@ -49,7 +61,7 @@ def png(figure: Figure, crop: bool = True) -> bytes:
     """A figure as the bytes of a PNG, without its empty margins if `crop`."""
     buffer = io.BytesIO()
     margins = {"bbox_inches": "tight", "pad_inches": 0.08} if crop else {}
-    with matplotlib.rc_context(STYLE):
+    with style():
         figure.savefig(buffer, format="png", dpi=PIXELS_PER_INCH, facecolor="white", **margins)
     return buffer.getvalue()
 

@@ -1,6 +1,7 @@
 """What a notebook shows: figures, films, sliders, and the lines it starts with."""
 
 import io
+import threading
 
 import matplotlib
 import numpy as np
@@ -47,6 +48,16 @@ def test_drawing_leaves_matplotlib_as_it_was():
     history = pch.History(steps=[1, 2], train=[2.0, 1.0], validation=[2.0, 1.5], seconds=[0.1, 0.2])
     drawn = [small_figure(), plots.draw_images(torch.zeros(3, 1, 4, 4), 2), plots.draw_history(history, {"uniform": 4})]
     assert all(isinstance(figure, Figure) and plots.png(figure).startswith(b"\x89PNG") for figure in drawn)
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_drawing_in_two_threads_at_once_leaves_matplotlib_as_it_was():
+    before = dict(matplotlib.rcParams)
+    threads = [threading.Thread(target=lambda: [plots.png(small_figure()) for _ in range(5)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert dict(matplotlib.rcParams) == before
 
 
