@@ -1,0 +1,46 @@
+"""`python -m pixelcnn_helpers`: the chores of the repository, from any folder, on a source checkout."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from . import colab, pages
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def main(arguments: list[str] | None = None, root: Path = ROOT) -> None:
+    parser = argparse.ArgumentParser(prog="python -m pixelcnn_helpers", description="The chores of the repository.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+
+    one = commands.add_parser("colab", help="write the repository's address into badges, set-up cells, pyproject.toml")
+    one.description = "Write the repository's address into pyproject.toml, README.md and the notebooks."
+    one.add_argument("repository", nargs="?", metavar="owner/name", help="default: where git's origin points to")
+
+    one = commands.add_parser("notebooks", help="run the notebooks in place and clean their outputs")
+    one.description = "Run the notebooks in place, each in a fresh kernel, and clean their outputs."
+    one.epilog = "PIXELCNN_PROFILE chooses the profile: quick, unless it is set."
+    one.add_argument("names", nargs="*", metavar="name", help="01_masks, or its beginning; default: all of them")
+
+    commands.add_parser("figures", help="draw the pictures of the README and of the notebooks' first cells")
+
+    chosen = parser.parse_args(arguments)
+    if not (root / "pyproject.toml").is_file() or not (root / "notebooks").is_dir():
+        sys.exit("This works on the repository's own files: clone it, and run `make lab` or `pip install -e .` there.")
+    try:
+        if chosen.command == "colab":
+            colab.write_address(root, chosen.repository)
+        elif chosen.command == "notebooks":
+            pages.run_all(root, chosen.names)
+        else:
+            from . import figures  # trains a network: only where it is asked for
+
+            figures.main()
+    except ValueError as error:
+        sys.exit(f"{parser.prog} {chosen.command}: {error}")
+
+
+if __name__ == "__main__":
+    main()
