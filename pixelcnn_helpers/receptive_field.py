@@ -45,7 +45,8 @@ def receptive_field(model, row: int, col: int, size, labels=None) -> np.ndarray:
 
     model: a model of integer images, or a stack of layers `(N, in, H, W) -> (N, out, H, W)` on floats.
     size: `(H, W)` of the image. labels: one row `(1, classes)` for a model with classes.
-    Exact: gradients in float64 at random inputs, where a closed tap gives a zero and not a small number.
+    Exact: gradients in float64, where a closed tap gives a zero and not a small number, at eight random inputs (a path
+    counts if its ReLUs are open in one of them).
     A model of integer images without `scale` and `logits` is asked by perturbation instead.
     """
     if hasattr(model, "levels") and not (hasattr(model, "scale") and hasattr(model, "logits")):

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import broadcast, broadcast_object_list
+from accelerate.utils import broadcast, broadcast_object_list, parse_flag_from_env
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
@@ -47,7 +47,8 @@ def fit(
     batch_size: images per step, over all processes together.
     validation: `(images, labels)`, measured after every epoch; the weights that did best on it are the ones kept.
     patience: stop after so many epochs without a better validation.
-    augment: `augment(images, generator) -> images` may redraw a batch `(B, C, H, W)` of integers.
+    augment: `augment(images, generator) -> images` may redraw a batch `(B, C, H, W)` of integers; the generator is on
+    the device of the images.
     callback: `callback(history)` after every epoch.
     checkpoint: a file to resume from if it is there, saved after every epoch, every minute, and when stopped.
 
@@ -255,9 +256,10 @@ def _accelerator() -> Accelerator:
 
 
 def _precision() -> str:
-    if torch.cuda.is_available():
+    cpu_only = parse_flag_from_env("ACCELERATE_USE_CPU")
+    if torch.cuda.is_available() and not cpu_only:
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    if torch.backends.mps.is_available():
+    if torch.backends.mps.is_available() and not cpu_only:
         return "no"
     abilities = getattr(torch.cpu, "get_capabilities", dict)()
     older = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)  # torch 2.9 has no get_capabilities

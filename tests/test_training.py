@@ -18,6 +18,14 @@ from pixelcnn_helpers import History, PixelCNN, bits_per_dim, fit, training, uni
 IMAGES, HELD = integers((24, 1, 5, 4), 3), integers((10, 1, 5, 4), 3, seed=1)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _on_the_cpu():
+    """Equal to the last bit: that is not to be had from every GPU."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ACCELERATE_USE_CPU", "true")
+        yield
+
+
 def small(seed=0, **options):
     torch.manual_seed(seed)
     return PixelCNN(**{"levels": 3, "features": 6, "layers": 2, "kernel_size": 3, **options})
@@ -54,7 +62,7 @@ class Stop:
 
 
 def flipped(images, generator):
-    flip = torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5
+    flip = torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device) < 0.5
     return torch.where(flip, images.flip(3), images)
 
 
@@ -262,7 +270,7 @@ def test_augment_redraws_every_batch():
         assert isinstance(generator, torch.Generator)
         assert images.shape == (8, 1, 5, 4)
         assert images.dtype == torch.int64
-        seen.append(torch.rand(1, generator=generator).item())
+        seen.append(torch.rand(1, generator=generator, device=images.device).item())
         return torch.zeros_like(images, dtype=torch.uint8)
 
     model = small()
@@ -558,6 +566,18 @@ def done(process):
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 0, out[-2000:]
     return out
+
+
+@pytest.mark.parametrize(
+    ("gpu", "has_bf16", "cpu_only", "precision"),
+    [(True, True, "no", "bf16"), (True, False, "no", "fp16"), (True, False, "yes", None), (False, False, "no", None)],
+)
+def test_precision_is_what_the_processor_is_fast_in(monkeypatch, gpu, has_bf16, cpu_only, precision):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: has_bf16)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", cpu_only)
+    assert training._precision() in ([precision] if precision else ["bf16", "no"])
 
 
 def test_precision_is_what_the_environment_says(tmp_path):
