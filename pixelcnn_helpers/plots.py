@@ -93,7 +93,7 @@ def axes(rows: int = 1, cols: int = 1, width: float = 8.0, height: float = 2.6, 
 def draw_images(
     images, levels: int, cols: int | None = None, row_names: Sequence[str] | None = None, scale: float = 0.72
 ) -> Figure:
-    """A sheet of images `(N, 1 or 3, H, W)` with values `0 … levels-1`, `cols` to a row; `row_names` stand on the left."""
+    """A sheet of images `(N, 1 or 3, H, W)` with values `0 … levels-1`, `cols` to a row, `row_names` on the left."""
     cols = cols or len(images)
     rows, height = -(-len(images) // cols), images.shape[2]
     figure = Figure(figsize=(cols * scale + 1.5 * bool(row_names), rows * scale))

@@ -56,7 +56,7 @@ def fit(
     computes in it, float16 on older CUDA cards, else float32; weights stay float32. Ctrl-C keeps what was learned.
     Afterwards the model is in evaluation mode and knows its `size`. The caller's random state is not touched.
     Raises ValueError or TypeError for arguments that do not fit the model or one another, ValueError for a checkpoint
-    of another training.
+    of another training, FloatingPointError when the loss is no longer a number.
     """
     channels, levels, classes = check_model(model, wanted="be trained")
     check_images(images, levels, channels)
@@ -102,6 +102,8 @@ def fit(
         nonlocal learned, since
         broadcast(list(model.buffers()))  # each process has averaged its own batches in batch norm
         mean = accelerator.reduce(learned, "mean").item() / max(1, run.step - since) / math.log(2)
+        if not math.isfinite(mean):
+            raise FloatingPointError(f"the loss was no longer a number by step {run.step}: lower learning_rate")
         held = [] if validation is None else broadcast_object_list([bits_per_dim(model, held_images, held_labels)])
         # only now, since Ctrl-C may come while it is measured
         history.steps.append(run.step)

@@ -641,3 +641,16 @@ def test_two_processes(tmp_path):
         for figures in ("steps", "validation", "train"):
             assert first[name][figures] == second[name][figures]
     assert same(first["whole"]["state"], first["resumed"]["state"])
+
+
+def test_a_training_that_diverges_says_so_and_keeps_the_best_weights():
+    torch.manual_seed(0)
+    images = torch.randint(3, (16, 1, 4, 4))
+    model = PixelCNN(levels=3, features=4, layers=2, kernel_size=3)
+
+    def spoil(history):
+        model.net[0].weight.data.fill_(float("nan"))
+
+    with pytest.raises(FloatingPointError, match="lower learning_rate"):
+        fit(model, images, epochs=3, validation=(images, None), callback=spoil, progress=False)
+    assert all(value.isfinite().all() for value in model.state_dict().values())
