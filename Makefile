@@ -1,6 +1,10 @@
 # Two commands matter: `make lab` and `make test`. Each first sets up what it needs in .venv, once.
 PYTHON = python3
 VENV = .venv
+PORT =
+ARGS =
+TESTS =
+PIP_ARGS =
 BIN = $(VENV)/bin
 
 .PHONY: help lab test notebooks figures lint setup install

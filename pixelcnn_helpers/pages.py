@@ -46,6 +46,7 @@ def run(path: Path, root: Path) -> float:
         page,
         timeout=CELL_TIMEOUT,
         kernel_name="python3",
+        extra_arguments=["--log-level=ERROR"],  # it warns that its loopback sockets are not encrypted
         resources={"metadata": {"path": str(path.parent)}},
         record_timing=False,
         store_widget_state=False,
@@ -79,8 +80,19 @@ def clean(page: dict, folders: tuple[Path, ...] = ()) -> dict:
     for cell in page["cells"]:
         cell["metadata"] = {key: cell["metadata"][key] for key in ("tags", "jupyter") if key in cell["metadata"]}
         if cell["cell_type"] == "code":
-            cell["outputs"] = [output for output in cell["outputs"] if clean_output(output, folders)]
+            cell["outputs"] = joined([output for output in cell["outputs"] if clean_output(output, folders)])
     return page
+
+
+def joined(outputs: list[dict]) -> list[dict]:
+    """Printed text in one piece: where it was cut is an accident of timing."""
+    whole: list[dict] = []
+    for output in outputs:
+        if whole and output["output_type"] == "stream" and output["name"] == whole[-1].get("name"):
+            whole[-1]["text"] += output["text"]
+        else:
+            whole.append(output)
+    return whole
 
 
 def clean_output(output: dict, folders: tuple[Path, ...]) -> bool:

@@ -335,8 +335,9 @@ def test_cleaning_twice_changes_nothing_more():
     page = example()
     page.cells[2].outputs += [
         printed("\r 50%|###  | 1/2 [00:01<00:01,  1.0it/s]\rUserWarning: careful\n", "stderr"),
-        printed("<Axes at 0x7f0123456789> in /a/b/c.py"),
+        printed("<Axes at 0x7f0123456789>"),
         new_output("display_data", {pages.WIDGET: {}, "text/plain": "IntSlider()"}),
+        printed(" in /a/b/c.py"),
         new_output("display_data", {pages.WIDGET: {}, "text/plain": "Image()", "image/png": PNG}, metadata=ALT),
         new_output("error", ename="E", evalue="/a/b/x", traceback=["in /a/b/c.py", "at <f at 0x7f0123456789>"]),
     ]

@@ -181,7 +181,7 @@ def test_the_first_call_sets_up_and_the_second_does_not(clone):
     log, _ = make(clone, "test", "PIP_ARGS=--quiet", "ARGS=-k 'one thing'", "TESTS=tests/test_masks.py")
     tests = "-m pytest -k one thing tests/test_masks.py"
     assert log == ["venv", "-m pip install --quiet -e .[notebooks,test]", tests]
-    assert make(clone, "test")[0] == ["-m pytest"]
+    assert make(clone, "test", TESTS="of the environment", ARGS="too")[0] == ["-m pytest"]
     assert make(clone, "notebooks", "ARGS=01 02")[0] == ["-m pixelcnn_helpers notebooks 01 02"]
     assert make(clone, "figures")[0] == ["-m pixelcnn_helpers figures"]
     assert make(clone, "lint")[0] == ["-m ruff check"]
