@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
-from importlib.resources import as_file, files
+from importlib.resources import files
 
 import torch
-from IPython.display import Image, display
 from PIL import Image as Pillow
 
 from .data import data_folder, profile
+from .plots import put
 
 
 def start(name: str) -> None:
@@ -24,9 +25,8 @@ def start(name: str) -> None:
     print(f"device   {_device()}")
     print(f"profile  {_PROFILES[profile()]}")
     print(f"data     {_data()}")
-    with as_file(picture) as path, Pillow.open(path) as image:
-        alt, width = image.info["Description"], image.width // 2
-    display(Image(picture.read_bytes(), alt=alt, width=width))
+    data = picture.read_bytes()
+    put(data, alt=Pillow.open(io.BytesIO(data)).info["Description"])
 
 
 _PROFILES = {

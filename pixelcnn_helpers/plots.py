@@ -68,8 +68,7 @@ def png(figure: Figure, crop: bool = True) -> bytes:
 
 def show(figure: Figure, alt: str) -> None:
     """Put a figure on the page as a PNG. alt: what it shows, in words, for those who cannot see it."""
-    data = png(figure)
-    display(Image(data, alt=alt, width=Pillow.open(io.BytesIO(data)).width // 2))
+    put(png(figure), alt)
 
 
 def animate(figures: Iterable[Figure], alt: str, milliseconds: int = 400) -> None:
@@ -79,7 +78,13 @@ def animate(figures: Iterable[Figure], alt: str, milliseconds: int = 400) -> Non
     buffer = io.BytesIO()
     durations = [4 * milliseconds] + [milliseconds] * (len(frames) - 1)
     frames[0].save(buffer, "PNG", save_all=True, append_images=frames[1:], duration=durations, loop=0)
-    display(Image(buffer.getvalue(), alt=alt, width=frames[0].width // 2))
+    put(buffer.getvalue(), alt)
+
+
+def put(picture: bytes, alt: str) -> None:
+    """Put a PNG on the page, at half its size, with its description."""
+    width = Pillow.open(io.BytesIO(picture)).width // 2
+    display(Image(picture, width=width, metadata={"alt": alt}))  # Colab's IPython 7 takes no alt=
 
 
 @styled

@@ -11,15 +11,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import pixelcnn_helpers as pch
-from pixelcnn_helpers import figures, notebook, plots, sliders
+from pixelcnn_helpers import figures, plots, sliders
 
 
 @pytest.fixture
 def shown(monkeypatch):
     """What is displayed, as IPython objects, instead of a page."""
     found = []
-    for module in (plots, notebook):
-        monkeypatch.setattr(module, "display", found.append)
+    monkeypatch.setattr(plots, "display", found.append)
     return found
 
 
@@ -34,7 +33,7 @@ def test_show_puts_a_sharp_png_with_its_description_on_the_page(shown):
     (image,) = shown
     picture = Image.open(io.BytesIO(image.data))
     assert picture.format == "PNG"
-    assert image.alt == "a mask of three by three taps" and image.width == picture.width // 2
+    assert image.metadata["alt"] == "a mask of three by three taps" and image.width == picture.width // 2
 
 
 def test_a_film_is_one_animated_png_of_equal_frames(shown):
@@ -111,7 +110,7 @@ def test_start_says_what_the_notebook_runs_on(name, shown, capsys, monkeypatch):
     pch.start(name)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["device", "profile", "data"]
-    assert len(shown[0].alt) > 40 and shown[0].data.startswith(b"\x89PNG")
+    assert len(shown[0].metadata["alt"]) > 40 and shown[0].data.startswith(b"\x89PNG")
 
 
 def test_start_in_the_full_profile_says_where_mnist_is(shown, capsys, monkeypatch, tmp_path):
