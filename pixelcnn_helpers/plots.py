@@ -12,8 +12,9 @@ import matplotlib
 import numpy as np
 import torch
 from IPython.display import Image, display
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from PIL import Image as Pillow
 
 from .training import History
@@ -131,16 +132,17 @@ def _gap(height: int) -> int:
 
 @styled
 def draw_context(
-    ax, image, levels: int, seen, row: int, col: int, title: str = "", lines: bool = True
+    ax, image, levels: int, seen, row: int | None = None, col: int | None = None, title: str = "", lines: bool = True
 ) -> None:
-    """An image `(H, W)` of which only the pixels `seen` show, tinted blue; the pixel itself is framed."""
+    """An image `(H, W)` of which only the pixels `seen` show, tinted blue; `(row, col)`, if any, framed."""
     grey = np.asarray(image, dtype=float)[..., None] / (levels - 1)
     tint, hidden = (np.array(matplotlib.colors.to_rgb(colour)) for colour in (SEEN, LATER))
     shown = np.where(np.asarray(seen)[..., None], grey + (1 - grey) * tint * 0.75, hidden)
     ax.imshow(shown)
     if lines:
         grid_lines(ax, *shown.shape[:2])
-    frame(ax, row, col)
+    if row is not None:
+        frame(ax, row, col)
     _bare(ax, title)
 
 
@@ -159,27 +161,35 @@ def draw_kernel(ax, taps, title: str = "", centre: bool = True) -> None:
 
 
 @styled
-def draw_field(ax, field, row: int, col: int, blind=None, leak=None, title: str = "", lines: bool = True) -> None:
-    """A receptive field `(H, W)`: seen pixels blue, `blind` ones yellow, `leak` ones pink, others grey; itself red."""
+def draw_field(ax, field, row: int, col: int, blind=None, title: str = "", lines: bool = True) -> None:
+    """A receptive field `(H, W)`, the pixel itself framed: seen pixels blue, `blind` ones yellow, others grey.
+
+    What is seen but must not be, the pixel itself and all later ones, is pink.
+    """
     roles = np.asarray(field).astype(int)
-    for role, where in ((2, blind), (3, leak)):
-        roles = roles if where is None else np.where(where, role, roles)
+    rows, cols = np.indices(roles.shape)
+    later = (rows > row) | ((rows == row) & (cols >= col))
+    roles = np.where(later & (roles > 0), 3, roles)
+    if blind is not None:
+        roles = np.where(blind, 2, roles)
     ax.imshow(roles, cmap=ListedColormap([LATER, SEEN, BLIND, LEAK]), vmin=0, vmax=3)
     if lines:
         grid_lines(ax, *roles.shape)
-    frame(ax, row, col, filled=True)
+    frame(ax, row, col)
     _bare(ax, title)
 
 
 @styled
 def draw_strength(ax, strength, row: int, col: int, title: str = "") -> None:
-    """An effective receptive field `(H, W)`: the darker, the stronger, on a logarithmic scale of three decades."""
+    """An effective receptive field `(H, W)`: the darker, the larger a pixel's share of the largest, grey if unseen."""
     strength = np.asarray(strength)
-    peak = strength.max() or 1.0
-    shown = np.log10(np.clip(strength / peak, 1e-3, None))
-    ax.imshow(np.where(strength > 0, shown, np.nan), cmap="cividis_r", vmin=-3, vmax=0)
+    shares = strength / (strength.max() or 1.0)
+    shades = ax.imshow(np.where(strength > 0, shares, np.nan), cmap="Blues", norm=LogNorm(1e-3, 1, clip=True))
     ax.set_facecolor(LATER)
     frame(ax, row, col)
+    bar = ax.figure.colorbar(shades, ax=ax, shrink=0.8)
+    bar.set_ticks([1e-3, 1e-2, 1e-1, 1], labels=["0.1 %", "1 %", "10 %", "100 %"])
+    bar.outline.set_visible(False)
     _bare(ax, title)
 
 
@@ -199,11 +209,11 @@ def draw_history(history: History, baselines: dict[str, float] | None = None) ->
     return figure
 
 
-def frame(ax, row: int, col: int, filled: bool = False) -> None:
-    """The pixel that everything is about: framed in vermilion, or filled with it."""
-    ax.add_patch(
-        matplotlib.patches.Rectangle((col - 0.5, row - 0.5), 1, 1, fill=filled, color=HERE, linewidth=2.5, zorder=3)
-    )
+def frame(ax, row: int, col: int, reach: int = 0) -> None:
+    """A frame around the pixel that everything is about, or a thinner one `reach` pixels further out."""
+    corner, side = (col - reach - 0.5, row - reach - 0.5), 2 * reach + 1
+    thickness = 1.2 if reach else 2.5
+    ax.add_patch(Rectangle(corner, side, side, fill=False, color=HERE, linewidth=thickness, zorder=3))
 
 
 def grid_lines(ax, height: int, width: int) -> None:

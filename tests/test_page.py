@@ -73,10 +73,10 @@ def test_a_sheet_shows_every_image_in_its_place(channels):
 
 def test_a_field_tells_its_parts_apart():
     _, ax = plots.axes(width=2, height=2)
-    field, blind, leak = np.zeros((3, 3, 4), bool)
-    field[0, 0], blind[0, 1], leak[2, 2] = True, True, True
-    plots.draw_field(ax, field, 1, 1, blind, leak)
-    assert ax.images[0].get_array().tolist() == [[1, 2, 0, 0], [0, 0, 0, 0], [0, 0, 3, 0]]
+    field, blind = np.zeros((2, 3, 4), bool)
+    field[0, 0], blind[0, 1], field[1, 1], field[2, 2] = True, True, True, True
+    plots.draw_field(ax, field, 1, 1, blind)
+    assert ax.images[0].get_array().tolist() == [[1, 2, 0, 0], [0, 3, 0, 0], [0, 0, 3, 0]]  # seen, blind; leaks
 
 
 def test_a_slider_replaces_the_bytes_of_one_picture():
