@@ -1,23 +1,26 @@
 """Layers, models, likelihoods and samplers of the PixelCNN tutorial."""
 
 from .data import Dataset, load_digits, load_mnist, load_profile_data, profile, quantize
-from .layers import HorizontalConv2d, MaskedConv2d, VerticalConv2d
+from .layers import GatedBlock, HorizontalConv2d, MaskedConv2d, VerticalConv2d
 from .likelihood import bits_per_dim, marginal_bits_per_dim, nats, uniform_bits_per_dim
 from .masks import causal_mask
-from .models import PixelCNN
+from .models import GatedPixelCNN, PixelCNN, ShortcutPixelCNN
 from .notebook import start
 from .plots import animate, show
 from .receptive_field import assert_causal, blind_spot, effective_receptive_field, receptive_field
-from .sampling import naive_sample
+from .sampling import guesses, naive_sample, sample
 from .sliders import picture_slider
 from .training import History, fit
 
 __all__ = [
     "Dataset",
+    "GatedBlock",
+    "GatedPixelCNN",
     "History",
     "HorizontalConv2d",
     "MaskedConv2d",
     "PixelCNN",
+    "ShortcutPixelCNN",
     "VerticalConv2d",
     "animate",
     "assert_causal",
@@ -26,6 +29,7 @@ __all__ = [
     "causal_mask",
     "effective_receptive_field",
     "fit",
+    "guesses",
     "load_digits",
     "load_mnist",
     "load_profile_data",
@@ -36,6 +40,7 @@ __all__ = [
     "profile",
     "quantize",
     "receptive_field",
+    "sample",
     "show",
     "start",
     "uniform_bits_per_dim",

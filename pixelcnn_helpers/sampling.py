@@ -2,13 +2,99 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import torch
 from tqdm.auto import tqdm
 
 from .checks import check_images, check_int, check_labels, check_logits, check_model, check_number, check_size
 from .models import device_of, evaluating
+
+METHODS = ("cached", "guess", "naive")
+
+
+@torch.no_grad()
+def sample(
+    model, n=None, labels=None, size=None, *, seed=0, temperature=1.0, known=None, method="cached", start=None,
+    progress=False,
+) -> torch.Tensor:  # fmt: skip
+    """Draw images, the same as `naive_sample` would for the same seeds, hundreds of times faster.
+
+    method: "cached" keeps the features of earlier pixels, so that each is computed once; for models that offer `walk`.
+    "guess" draws all pixels at once from the current guess with the same noise, until nothing changes, beginning with
+    `start` `(n, C, H, W)` (None: zeros); for any model. "naive" is `naive_sample`. All are exact: in float64 the images
+    are equal, in float32 another order of summation may flip a level where two are almost equally good.
+
+    All else is as in `naive_sample`, arguments, result and errors; also TypeError for a model that
+    offers no cached way, ValueError for an unknown method or a `start` without "guess".
+    Source: Ramachandran et al. 2017, arXiv 1704.06001 (cached); Song et al. 2021, arXiv 2002.03629 (guess).
+    """
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}")
+    if start is not None and method != "guess":
+        raise ValueError(f'start must be None, except with method="guess", got one with method={method!r}')
+    if method == "naive":
+        return naive_sample(
+            model, n, labels, size, seed=seed, temperature=temperature, known=known, progress=progress
+        )
+    if method == "guess":
+        *_, images = guesses(
+            model, n, labels, size, seed=seed, temperature=temperature, known=known, start=start, progress=progress
+        )
+        return images
+    task = _Task(model, n, labels, size, seed, temperature, known)
+    if not hasattr(model, "walk"):
+        raise TypeError(f'model offers no cached way, {type(model).__name__}.walk: use method="naive" or "guess"')
+
+    images, (height, width) = task.images, task.size
+    some_known = bool(task.mask.any())
+    noise = task.noise_by_pixel()  # (H, W, C, n, levels)
+    with evaluating(model):
+        labels = None if task.labels is None else task.labels.to(noise)
+        walk = model.walk(labels, len(images), task.size)
+        for row in tqdm(range(height), desc="sampling", unit="row", disable=not progress):
+            walk.row(row)
+            for col in range(width):
+                for channel in range(task.channels):
+                    drawn = (walk.pixel(col, channel) + noise[row, col, channel]).argmax(1)  # (n, levels) -> (n,)
+                    if some_known:
+                        here = images[:, channel, row, col]
+                        drawn = torch.where(task.mask[:, channel, row, col], here, drawn)
+                    images[:, channel, row, col] = drawn
+                    walk.put(col, channel, drawn * (2 / (task.levels - 1)) - 1)
+    return images
+
+
+@torch.no_grad()
+def guesses(
+    model, n=None, labels=None, size=None, *, seed=0, temperature=1.0, known=None, start=None, progress=False
+) -> Iterator[torch.Tensor]:
+    """The guesses of `method="guess"`, one for each pass of the network; the last two are equal, and are the sample.
+
+    Each draws all pixels in parallel from the guess before, with the noise of the seeds: a fixed-point iteration. After
+    pass k at least the first k values are right, so it ends after as many passes as values, and in practice far sooner.
+    """
+    task = _Task(model, n, labels, size, seed, temperature, known)
+    images = task.images
+    if start is not None:
+        check_images(start, task.levels, task.channels, name="start")
+        if start.shape != images.shape:
+            raise ValueError(f"start must have the shape {tuple(images.shape)}, got {tuple(start.shape)}")
+        images = torch.where(task.mask, images, start.to(images))
+    rows, noise = () if task.labels is None else (task.labels,), task.noise.to(images.device, torch.float32)
+    bar = tqdm(desc="guessing", unit="pass", disable=not progress)
+    with evaluating(model), bar:
+        while True:
+            logits = check_logits(model(images, *rows), images, task.levels)
+            if noise.dtype != logits.dtype:
+                noise = task.noise.to(logits)
+            drawn = torch.where(task.mask, images, (logits + task.temperature * noise).argmax(1))
+            bar.update()
+            yield drawn
+            if torch.equal(drawn, images):
+                return
+            images = drawn
 
 
 @torch.no_grad()
@@ -28,29 +114,51 @@ def naive_sample(
     `argmax(logits + temperature · noise)`.
     Raises ValueError or TypeError for arguments that do not fit the model or one another.
     """
-    channels, levels, classes = check_model(model)
-    given, mask = _known(known, channels, levels)
-    seeds = _seeds(seed, n, labels, given)
-    check_labels(labels, len(seeds), classes)
-    size = _size(model, size, given)
-    temperature = check_number("temperature", temperature)
-    device = device_of(model)
-    images, mask = (part.to(device) for part in _canvas(given, mask, (len(seeds), channels, *size)))
-    rows = () if labels is None else (labels.to(device),)
-    noise = gumbel_noise(seeds, levels, channels, size).to(device if device.type != "mps" else "cpu")
+    task = _Task(model, n, labels, size, seed, temperature, known)
+    images, mask, noise, (height, width) = task.images, task.mask, task.noise, task.size
+    rows = () if task.labels is None else (task.labels,)
 
     with evaluating(model):
-        for row in tqdm(range(size[0]), desc="sampling", unit="row", disable=not progress):
-            for col in range(size[1]):
-                for channel in range(channels):
-                    if mask[:, channel, row, col].all():
+        for row in tqdm(range(height), desc="sampling", unit="row", disable=not progress):
+            for col in range(width):
+                for channel in range(task.channels):
+                    known_here, here = mask[:, channel, row, col], images[:, channel, row, col]
+                    if known_here.all():
                         continue
-                    logits = check_logits(model(images, *rows), images, levels)[:, :, channel, row, col]  # (n, levels)
-                    drawn = (logits + temperature * noise[:, :, channel, row, col].to(logits)).argmax(1)
-                    images[:, channel, row, col] = torch.where(
-                        mask[:, channel, row, col], images[:, channel, row, col], drawn
-                    )
+                    logits = check_logits(model(images, *rows), images, task.levels)[:, :, channel, row, col]
+                    drawn = (logits + task.temperature * noise[:, :, channel, row, col].to(logits)).argmax(1)
+                    images[:, channel, row, col] = torch.where(known_here, here, drawn)
     return images
+
+
+class _Task:
+    """What every way of drawing begins with, checked: the canvas, the mask of known values, the noise."""
+
+    def __init__(self, model, n, labels, size, seed, temperature, known):
+        self.channels, self.levels, classes = check_model(model)
+        given, mask = _known(known, self.channels, self.levels)
+        self.seeds = _seeds(seed, n, labels, given)
+        check_labels(labels, len(self.seeds), classes)
+        self.size = _size(model, size, given)
+        self.temperature = check_number("temperature", temperature)
+        self.device = device_of(model)
+        self.weights = next(model.parameters(), torch.zeros((), device=self.device))
+        canvas = _canvas(given, mask, (len(self.seeds), self.channels, *self.size))
+        self.images, self.mask = (part.to(self.device) for part in canvas)
+        self.labels = None if labels is None else labels.to(self.device)
+
+    @cached_property
+    def noise(self) -> torch.Tensor:
+        """Gumbel noise `(n, levels, C, H, W)`, float64 where the device has it."""
+        noise = gumbel_noise(self.seeds, self.levels, self.channels, self.size)
+        return noise if self.device.type == "mps" else noise.to(self.device)
+
+    def noise_by_pixel(self) -> torch.Tensor:
+        """The same noise times the temperature, `(H, W, C, n, levels)`, in the precision of the weights."""
+        noise = self.weights.new_empty(*self.size, self.channels, len(self.seeds), self.levels)
+        for i, seed in enumerate(self.seeds):  # one at a time: all of it in float64 would be large
+            noise[..., i, :] = gumbel_noise([seed], self.levels, self.channels, self.size)[0].permute(2, 3, 1, 0)
+        return noise.mul_(self.temperature)
 
 
 def gumbel_noise(seeds: Sequence[int], levels: int, channels: int, size: tuple[int, int]) -> torch.Tensor:
