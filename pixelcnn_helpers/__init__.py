@@ -1,6 +1,6 @@
 """Layers, models, likelihoods and samplers of the PixelCNN tutorial."""
 
-from .data import Dataset, load_digits, load_mnist, load_profile_data, profile, quantize
+from .data import Dataset, load_digits, load_mnist, load_profile_data, profile, quantize, soft_label
 from .layers import GatedBlock, HorizontalConv2d, MaskedConv2d, VerticalConv2d
 from .likelihood import bits_per_dim, marginal_bits_per_dim, nats, uniform_bits_per_dim
 from .masks import causal_mask
@@ -42,6 +42,7 @@ __all__ = [
     "receptive_field",
     "sample",
     "show",
+    "soft_label",
     "start",
     "uniform_bits_per_dim",
 ]

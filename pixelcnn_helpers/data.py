@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from .checks import check_images, check_int
+from .checks import check_images, check_int, check_number
 
 MNIST_VARIANTS = {"mnist": "MNIST", "fashion": "FashionMNIST", "emnist-letters": "EMNIST"}  # -> torchvision's class
 DIGITS_TRAIN = 1497  # of 1,797; the other 300 are held out
@@ -122,6 +122,26 @@ def quantize(images: torch.Tensor, levels: int, source_levels: int = 256) -> tor
     top = source_levels - 1
     table = (2 * torch.arange(source_levels) * (levels - 1) + top) // (2 * top)  # in integers, so halves round up
     return table.to(images.device, torch.uint8 if levels <= 256 else torch.int64)[images.int()]
+
+
+def soft_label(weights: dict[int, float], classes: int) -> torch.Tensor:
+    """One label row, float `(1, classes)`, from the weights of some classes: `soft_label({1: 0.3, 7: 0.7}, classes=10)`.
+
+    Raises ValueError for an unknown class, a negative or non-finite weight, and weights that do not sum to 1: nothing
+    is normalised silently. TypeError for what is no dictionary of numbers.
+    """
+    classes = check_int("classes", classes, 1)
+    if not isinstance(weights, dict):
+        raise TypeError(f"weights must be a dictionary {{class: weight}}, got {type(weights).__name__}")
+    row = torch.zeros(1, classes)
+    for index, weight in weights.items():
+        if check_int("a class in weights", index, 0) >= classes:
+            raise ValueError(f"weights must name classes 0 … {classes - 1}, got {index}")
+        row[0, index] = check_number(f"weights[{index}]", weight)
+    total = sum(map(float, weights.values()))
+    if abs(total - 1) > 1e-6:
+        raise ValueError(f"weights must sum to 1, got {total:g} from {weights}")
+    return row
 
 
 def profile() -> str:

@@ -182,10 +182,10 @@ class GatedBlockWalk:
         self.across = by_pixel(z, self.groups)
         return gate(v)
 
-    def pixel(self, col: int, group: int, gated: torch.Tensor) -> None:
-        """Write one group of what passes the gate at a pixel into `gated`, `(N, F/groups)`."""
+    def pixel(self, col: int, group: int, out: torch.Tensor) -> None:
+        """Write one group of what passes the gate at a pixel into `out`, `(N, F/groups)`."""
         tanh, sigmoid = self.line.pixel(col, group, self.across[group][col]).chunk(2, 1)
-        torch.mul(tanh.tanh(), sigmoid.sigmoid(), out=gated)
+        torch.mul(tanh.tanh_(), sigmoid.sigmoid_(), out=out)
 
 
 def gate(x: torch.Tensor, groups: int = 1) -> torch.Tensor:

@@ -91,20 +91,20 @@ class PixelCNNWalk:
         norms = [layer for layer in model.net if isinstance(layer, nn.BatchNorm2d)]
         self.layers = [conv.walk(n, size, *folded(norm)) for conv, norm in zip(convs, norms, strict=True)]
         self.last, self.features = last.walk_pointwise(), last.weight.new_zeros(n, last.in_channels)
-        self.groups = model.channels
+        self.own = self.features.chunk(model.channels, 1)
 
     def row(self, row: int) -> None:
         for layer in self.layers:
             layer.row(row)
 
     def put(self, col: int, channel: int, x: torch.Tensor) -> None:
-        self.layers[0].here(col)[:, channel] = x
+        self.layers[0].here[col][:, channel] = x
 
     def pixel(self, col: int, channel: int) -> torch.Tensor:
         """Logits of one value of every image, `(N, levels)`."""
-        outputs = [layer.here(col) for layer in self.layers[1:]] + [self.features]
+        outputs = [layer.own[col] for layer in self.layers[1:]] + [self.own]
         for layer, output in zip(self.layers, outputs, strict=True):
-            own_group(output, channel, self.groups).copy_(layer.pixel(col, channel).relu_())
+            layer.pixel(col, channel, out=output[channel]).relu_()
         return self.last.pixel(self.features, channel)
 
 
@@ -130,7 +130,7 @@ class GatedPixelCNN(AutoregressiveModel):
         blocks = check_int("blocks", blocks, 1)
         dilations = [1] * blocks if dilations is None else list(dilations)
         if len(dilations) != blocks:
-            raise ValueError(f"dilations must be one for each of the {blocks} blocks, got {len(dilations)}: {dilations}")
+            raise ValueError(f"dilations must be one for each of the {blocks} blocks, got {dilations}")
         self.features = check_int("features", features, 1)
         self.vertical = VerticalConv2d(2 * channels, features, first_kernel_size, first=True)
         # the vertical one brings a bias, added to this one's output
@@ -168,14 +168,22 @@ class GatedPixelCNNWalk:
         self.groups = model.channels
         self.rows, self.line = model.vertical.walk(n, size), model.horizontal.walk(n, size[1])
         self.rows.kept[:, 1::2, self.rows.reach :] = 1  # the channels of ones
-        self.line.kept[self.line.reach :, :, 1::2] = 1
+        self.line.image[:, :, 1::2] = 1
         self.blocks = [block.walk(labels, n, size) for block in model.blocks]
         self.skip, self.hidden, self.head = (
             layer.walk_pointwise() for layer in (model.skip, model.hidden, model.head)
         )
-        new = model.head.weight.new_zeros
-        self.passed = new(n, self.groups, len(self.blocks), model.features // self.groups)
+        new, part = model.head.weight.new_zeros, model.features // self.groups
+        # what passes the gates is kept block by block here, while the whole network sorts it by colour first
+        self.passed = new(n, len(self.blocks) * model.features)
+        self.skip.weights = [
+            weight.unflatten(0, (self.groups, -1, part)).transpose(0, 1).flatten(0, 2).contiguous()
+            for weight in self.skip.weights
+        ]
+        self.of_block = self.passed.chunk(len(self.blocks), 1)
+        self.own = [passed.chunk(self.groups, 1) for passed in self.of_block]
         self.x, self.y = new(n, model.features), new(n, model.features)
+        self.own_x, self.own_y = self.x.chunk(self.groups, 1), self.y.chunk(self.groups, 1)
 
     def row(self, row: int) -> None:
         if row > 0:
@@ -186,17 +194,18 @@ class GatedPixelCNNWalk:
             v = block.row(row, v)
 
     def put(self, col: int, channel: int, x: torch.Tensor) -> None:
-        self.line.here(col)[:, 2 * channel] = x
+        self.line.here[col][:, 2 * channel] = x
 
     def pixel(self, col: int, channel: int) -> torch.Tensor:
         """Logits of one value of every image, `(N, levels)`."""
-        h = self.line.pixel(col, channel, self.above[channel][col])
+        inputs = [block.line.own[col][channel] for block in self.blocks]
+        self.line.pixel(col, channel, self.above[channel][col], out=inputs[0])
         for i, block in enumerate(self.blocks):
-            own_group(block.line.here(col), channel, self.groups).copy_(h)
-            block.pixel(col, channel, self.passed[:, channel, i])
-            h = h + block.residual.pixel(self.passed[:, :, i].flatten(1), channel)
-        own_group(self.x, channel, self.groups).copy_(self.skip.pixel(self.passed.flatten(1), channel).relu_())
-        own_group(self.y, channel, self.groups).copy_(self.hidden.pixel(self.x, channel).relu_())
+            block.pixel(col, channel, out=self.own[i][channel])
+            if i + 1 < len(self.blocks):  # nobody reads the last one's residual
+                block.residual.pixel(self.of_block[i], channel, add=inputs[i], out=inputs[i + 1])
+        self.skip.pixel(self.passed, channel, out=self.own_x[channel]).relu_()
+        self.hidden.pixel(self.x, channel, out=self.own_y[channel]).relu_()
         return self.head.pixel(self.y, channel)
 
 
@@ -300,9 +309,10 @@ class ShortcutPixelCNNWalk:
     def __init__(self, model: ShortcutPixelCNN, labels, n, size):
         self.groups, self.half = model.channels, model.half
         self.first = model.first.walk(n, size, *folded(model.norm))
-        self.first.line.kept[self.first.line.reach :, :, 1::2] = 1  # the channels of ones
+        self.first.line.image[:, :, 1::2] = 1  # the channels of ones
         self.blocks = [block.walk(labels, n, size) for block in model.blocks]
         self.head, self.features = model.head.walk_pointwise(), model.head.weight.new_zeros(n, model.head.in_channels)
+        self.own = self.features.chunk(self.groups, 1)
 
     def row(self, row: int) -> None:
         self.first.row(row)
@@ -310,25 +320,18 @@ class ShortcutPixelCNNWalk:
             block.row(row)
 
     def put(self, col: int, channel: int, x: torch.Tensor) -> None:
-        self.first.here(col)[:, 2 * channel] = x
+        self.first.here[col][:, 2 * channel] = x
 
     def pixel(self, col: int, channel: int) -> torch.Tensor:
         """Logits of one value of every image, `(N, levels)`."""
         x, earlier = self.first.pixel(col, channel).relu_(), []
         for i, block in enumerate(self.blocks):
-            here = block.conv.here(col)
-            own_group(here, channel, self.groups).copy_(x)
+            block.conv.own[col][channel].copy_(x)
             if i < self.half:
-                earlier.append(here)
+                earlier.append(block.conv.here[col])
             x = block.pixel(col, channel, x, earlier.pop() if block.shortcut is not None else None)
-        own_group(self.features, channel, self.groups).copy_(x)
+        self.own[channel].copy_(x)
         return self.head.pixel(self.features, channel)
-
-
-def own_group(x: torch.Tensor, group: int, groups: int) -> torch.Tensor:
-    """The features of one colour group, a view `(N, F/groups)` of `(N, F)`."""
-    part = x.shape[1] // groups
-    return x[:, group * part : (group + 1) * part]
 
 
 @contextmanager

@@ -26,8 +26,8 @@ def sample(
     `start` `(n, C, H, W)` (None: zeros); for any model. "naive" is `naive_sample`. All are exact: in float64 the images
     are equal, in float32 another order of summation may flip a level where two are almost equally good.
 
-    All else is as in `naive_sample`, arguments, result and errors; also TypeError for a model that
-    offers no cached way, ValueError for an unknown method or a `start` without "guess".
+    All else is as in `naive_sample`, arguments, result and errors; also TypeError for a model that offers no cached
+    way, ValueError for an unknown method or a `start` without "guess".
     Source: Ramachandran et al. 2017, arXiv 1704.06001 (cached); Song et al. 2021, arXiv 2002.03629 (guess).
     """
     if method not in METHODS:
@@ -50,6 +50,7 @@ def sample(
     images, (height, width) = task.images, task.size
     some_known = bool(task.mask.any())
     noise = task.noise_by_pixel()  # (H, W, C, n, levels)
+    scale = model.scale(torch.arange(task.levels))  # each level as the network sees it
     with evaluating(model):
         labels = None if task.labels is None else task.labels.to(noise)
         walk = model.walk(labels, len(images), task.size)
@@ -62,7 +63,7 @@ def sample(
                         here = images[:, channel, row, col]
                         drawn = torch.where(task.mask[:, channel, row, col], here, drawn)
                     images[:, channel, row, col] = drawn
-                    walk.put(col, channel, drawn * (2 / (task.levels - 1)) - 1)
+                    walk.put(col, channel, scale[drawn])
     return images
 
 
