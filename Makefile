@@ -40,7 +40,7 @@ HAS_WINDOWS = $(BIN)/python -c \
 	'import webbrowser; exit(type(webbrowser.get()) is webbrowser.GenericBrowser)' 2>/dev/null
 
 # The set-up was finished here, since the environment holds this folder's path, for this pyproject.toml; and it runs.
-READY = [ "$$(cat $(VENV)/.ready 2>/dev/null)" = "$$(pwd -P; cat pyproject.toml)" ] \
+READY = [ ! -e $(VENV)/.unfinished ] && [ "$$(cat $(VENV)/.ready 2>/dev/null)" = "$$(pwd -P; cat pyproject.toml)" ] \
 	&& $(BIN)/python -c 'import pip' 2>/dev/null
 
 setup: ## only what the others do first: install everything into .venv
@@ -65,7 +65,8 @@ endef
 export ALONE
 
 # .unfinished stands from before the first file to after the last. Who finds it starts afresh, since pip takes a
-# half-written package for an installed one. Only an environment is ever emptied.
+# half-written package for an installed one. Only an environment is ever emptied, and not one that was ready before
+# where pip itself gave up (offline, say): it rolls back, and the next call tries again.
 install:
 	@$(READY) && exit; set -e; \
 	if [ ! -e $(VENV)/.unfinished ] && ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
@@ -77,7 +78,8 @@ install:
 	  find $(VENV) -mindepth 1 ! -name .unfinished -delete; \
 	  $(PYTHON) -m venv $(VENV); \
 	fi; \
-	touch $(VENV)/.unfinished; rm -f $(VENV)/.ready; \
-	$(BIN)/python -m pip install $(PIP_ARGS) -e '.[notebooks,test]'; \
+	touch $(VENV)/.unfinished; \
+	$(BIN)/python -m pip install $(PIP_ARGS) -e '.[notebooks,test]' \
+	  || { [ ! -e $(VENV)/.ready ] || rm $(VENV)/.unfinished; exit 1; }; \
 	{ pwd -P; cat pyproject.toml; } > $(VENV)/.unfinished; \
 	mv $(VENV)/.unfinished $(VENV)/.ready

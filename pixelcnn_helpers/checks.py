@@ -49,14 +49,14 @@ def check_number(name: str, value, minimum: float = 0.0) -> float:
     return float(value)
 
 
-def check_images(images, levels: int, channels: int | None = None, name: str = "images") -> None:
-    """Integer images `(N, C, H, W)`, N at least 1, values in `0 … levels-1`."""
+def check_images(images, levels: int, channels: int | None = None, name: str = "images", values: bool = True) -> None:
+    """Integer images `(N, C, H, W)`, N at least 1, values in `0 … levels-1` (not looked at without `values`)."""
     if not isinstance(images, torch.Tensor):
         raise TypeError(f"{name} must be a torch tensor, got {_kind(images)}")
     if images.dtype not in INTEGERS:
         raise TypeError(
             f"{name} must hold integers 0 … {levels - 1}, got {images.dtype}; "
-            "models scale their input themselves, and quantize() turns 0 … 255 into fewer levels"
+            "models scale their input themselves"
         )
     if images.ndim != 4:
         raise ValueError(f"{name} must have the shape (N, C, H, W), got {tuple(images.shape)}")
@@ -64,12 +64,12 @@ def check_images(images, levels: int, channels: int | None = None, name: str = "
         raise ValueError(f"{name} must not be empty, got the shape {tuple(images.shape)}")
     if channels is not None and images.shape[1] != channels:
         raise ValueError(f"{name} must have {channels} channel(s), got {images.shape[1]}")
+    if not values:
+        return
     low, high = (int(value) for value in images.aminmax())
     if low < 0 or high >= levels:
-        raise ValueError(
-            f"{name} must hold values 0 … {levels - 1}, got {low} … {high}; "
-            f"quantize(images, levels={levels}) brings 0 … 255 into this range"
-        )
+        hint = f"; quantize(images, {levels}, source_levels=…) makes fewer levels" if high >= levels else ""
+        raise ValueError(f"{name} must hold values 0 … {levels - 1}, got {low} … {high}{hint}")
 
 
 def check_labels(labels, count: int, classes: int, name: str = "labels") -> None:

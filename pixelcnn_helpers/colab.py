@@ -57,7 +57,10 @@ def origin(root: Path) -> str:
         top = url = ""
     if not top or not Path(top).samefile(root):  # the origin of a repository around this one would be another's
         raise ValueError("there is no git origin to take the address from: name it, as owner/name")
-    return owner_and_name(url)
+    try:
+        return owner_and_name(url)
+    except ValueError as error:
+        raise ValueError(f"git's origin gives no address: {error}") from None
 
 
 def owner_and_name(address: str) -> str:

@@ -59,7 +59,9 @@ def load_mnist(train: bool = True, variant: str = "mnist") -> tuple[torch.Tensor
     """
     from torchvision import datasets
 
-    if variant not in MNIST_VARIANTS:
+    if not isinstance(train, bool):
+        raise TypeError(f'train must be True or False, got {train!r}; variant="fashion" chooses the data set')
+    if not isinstance(variant, str) or variant not in MNIST_VARIANTS:
         raise ValueError(f"variant must be one of {', '.join(map(repr, MNIST_VARIANTS))}, got {variant!r}")
     kind, folder = getattr(datasets, MNIST_VARIANTS[variant]), data_folder()
     options = {"train": train, "split": "letters"} if variant == "emnist-letters" else {"train": train}
@@ -125,7 +127,7 @@ def quantize(images: torch.Tensor, levels: int, source_levels: int = 256) -> tor
 
 
 def soft_label(weights: dict[int, float], classes: int) -> torch.Tensor:
-    """One label row, float `(1, classes)`, from the weights of some classes: `soft_label({1: 0.3, 7: 0.7}, classes=10)`.
+    """One label row, float `(1, classes)`, from weights of classes: `soft_label({1: 0.3, 7: 0.7}, classes=10)`.
 
     Raises ValueError for an unknown class, a negative or non-finite weight, and weights that do not sum to 1: nothing
     is normalised silently. TypeError for what is no dictionary of numbers.

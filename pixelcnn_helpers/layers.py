@@ -24,14 +24,14 @@ class MaskedConv2d(nn.Conv2d):
     def __init__(
         self, mask_type, in_channels, out_channels, kernel_size, groups=1, bias=True, dilation=1,
         device=None, dtype=None,
-    ):  # fmt: skip
+    ):
         mask = causal_mask(kernel_size, mask_type, in_channels, out_channels, groups)
         dilation = check_int("dilation", dilation, 1)
         self.reach = kernel_size // 2 * dilation  # pixels up, left and right that the kernel spans
         super().__init__(
             in_channels, out_channels, kernel_size, padding=self.reach, dilation=dilation, bias=bias,
             device=device, dtype=dtype,
-        )  # fmt: skip
+        )
         self.mask_type, self.colour_groups = mask_type, groups
         self.register_buffer("mask", mask.to(self.weight))
 
@@ -73,7 +73,7 @@ class VerticalConv2d(nn.Conv2d):
         super().__init__(
             check_int("in_channels", in_channels, 1), check_int("out_channels", out_channels, 1),
             (rows, kernel_size), padding=(0, self.reach), dilation=dilation, bias=bias,
-        )  # fmt: skip
+        )
         self.first = first
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -99,6 +99,8 @@ class HorizontalConv2d(nn.Conv2d):
 
     def __init__(self, in_channels, out_channels, kernel_size, first=False, dilation=1, groups=1, bias=True):
         groups = check_int("groups", groups, 1)
+        if not isinstance(first, bool):
+            raise TypeError(f"first must be True or False, got {first!r}")
         closed = first and groups == 1  # no tap on the own position at all
         self.reach, taps = _half_kernel(kernel_size, closed, dilation)
         centre = causal_mask(1, "A" if first else "B", in_channels, out_channels, groups)  # (out, in, 1, 1)
@@ -197,6 +199,8 @@ def gate(x: torch.Tensor, groups: int = 1) -> torch.Tensor:
 def _half_kernel(kernel_size: int, closed: bool, dilation: int) -> tuple[int, int]:
     """How many pixels a half kernel spans, and how many taps it has; a closed one stops before its centre."""
     half = check_kernel_size(kernel_size) // 2
+    if not isinstance(closed, bool):
+        raise TypeError(f"first must be True or False, got {closed!r}")
     if closed and half == 0:
         raise ValueError("kernel_size must be at least 3 in a first layer, got 1, which is empty without its centre")
     return half * check_int("dilation", dilation, 1), half + (not closed)

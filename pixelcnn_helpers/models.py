@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from .checks import check_images, check_int, check_labels, check_number
+from .checks import check_images, check_int, check_kernel_size, check_labels, check_number
 from .layers import GatedBlock, HorizontalConv2d, MaskedConv2d, VerticalConv2d, gate
 from .walks import Pointwise, by_pixel, folded
 
@@ -31,7 +31,8 @@ class AutoregressiveModel(nn.Module):
 
     def forward(self, images: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """Integer images `(N, C, H, W)`, label rows `(N, classes)` or None -> logits `(N, levels, C, H, W)`."""
-        check_images(images, self.levels, self.channels)
+        # on a GPU a look at the values would wait for it at every step: `fit`, `nats` and `sample` have looked before
+        check_images(images, self.levels, self.channels, values=images_on_cpu(images))
         check_labels(labels, len(images), self.classes)
         x = self.scale(images)
         return self.logits(x, None if labels is None else labels.to(x))
@@ -64,6 +65,9 @@ class PixelCNN(AutoregressiveModel):
         super().__init__(channels, levels)
         if features is None:
             features = 64 if channels == 1 else -(-60 // channels) * channels
+        check_features(features, channels)
+        if check_kernel_size(kernel_size) == 1:
+            raise ValueError("kernel_size must be at least 3, got 1, which sees no other pixel")
         blocks = []
         for layer in range(check_int("layers", layers, 1)):
             mask_type, width = ("A", channels) if layer == 0 else ("B", features)
@@ -125,13 +129,13 @@ class GatedPixelCNN(AutoregressiveModel):
     def __init__(
         self, channels=1, levels=8, features=48, blocks=8, kernel_size=3, first_kernel_size=7, dilations=None,
         classes=0,
-    ):  # fmt: skip
+    ):
         super().__init__(channels, levels, classes)
         blocks = check_int("blocks", blocks, 1)
         dilations = [1] * blocks if dilations is None else list(dilations)
         if len(dilations) != blocks:
             raise ValueError(f"dilations must be one for each of the {blocks} blocks, got {dilations}")
-        self.features = check_int("features", features, 1)
+        self.features = check_features(features, channels)
         self.vertical = VerticalConv2d(2 * channels, features, first_kernel_size, first=True)
         # the vertical one brings a bias, added to this one's output
         self.horizontal = HorizontalConv2d(
@@ -280,6 +284,7 @@ class ShortcutPixelCNN(AutoregressiveModel):
     def __init__(self, channels=1, levels=8, features=64, blocks=6, classes=10, dropout=0.5):
         super().__init__(channels, levels, classes)
         self.half = check_int("blocks", blocks, 1)
+        check_features(features, channels)
         if check_number("dropout", dropout) >= 1:
             raise ValueError(f"dropout must be below 1, got {dropout}")
         self.first = MaskedConv2d("A", 2 * channels, features, 7, groups=channels)
@@ -332,6 +337,18 @@ class ShortcutPixelCNNWalk:
             x = block.pixel(col, channel, x, earlier.pop() if block.shortcut is not None else None)
         self.own[channel].copy_(x)
         return self.head.pixel(self.features, channel)
+
+
+def check_features(features, channels: int) -> int:
+    """A number of features that splits evenly among the channels."""
+    features = check_int("features", features, 1)
+    if features % channels:
+        raise ValueError(f"features must split evenly among {channels} channels, got {features}")
+    return features
+
+
+def images_on_cpu(images) -> bool:
+    return getattr(images, "is_cpu", True) and not torch.compiler.is_compiling()
 
 
 @contextmanager

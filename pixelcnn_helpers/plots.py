@@ -76,6 +76,8 @@ def animate(figures: Iterable[Figure], alt: str, milliseconds: int = 400) -> Non
     """Put a film on the page as an animated PNG. A still page shows the first figure: make it the whole story."""
     # all frames of one size, and in few colours, which keeps a film small
     frames = [Pillow.open(io.BytesIO(png(figure, crop=False))).convert("RGB").quantize(64) for figure in figures]
+    if not frames:
+        raise ValueError("figures must hold at least one figure, got none")
     buffer = io.BytesIO()
     durations = [4 * milliseconds] + [milliseconds] * (len(frames) - 1)
     frames[0].save(buffer, "PNG", save_all=True, append_images=frames[1:], duration=durations, loop=0)

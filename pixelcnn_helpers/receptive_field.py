@@ -21,11 +21,15 @@ def assert_causal(model, channels=None, size=(7, 6), levels=None, labels=None) -
     Then by gradient through the scaled input, for a model that offers `scale` and `logits`, as ours do.
 
     channels, levels: the model's own if None (a module that carries neither: 1 and 4).
-    size: `(H, W)` of the images tried. labels: one float row `(1, classes)` for a model with classes.
-    Raises AssertionError with the first leaking pair; also for a model that ignores all earlier pixels, and for a
-    colour model that ignores the earlier channels of the same pixel (green its own red).
+    size: `(H, W)` of the images tried: larger than a leak could reach, for what lies outside is not found.
+    labels: one float row `(1, classes)` for a model with classes.
+    Raises ValueError for a size of one pixel, and AssertionError with the first leaking pair; also for a model that
+    ignores all earlier pixels, and for a colour model that ignores the earlier channels of the same pixel (green its
+    own red).
     """
     channels, levels, size = _shape(model, channels, levels, size)
+    if size == (1, 1):
+        raise ValueError("size must be larger than one pixel, which has no earlier ones, got (1, 1)")
     labels = _one_label(model, labels)
     depends = _by_perturbation(model, channels, levels, size, labels)  # (positions, positions)
     _assert_order(depends, channels, size, "changes with")
@@ -70,7 +74,10 @@ def effective_receptive_field(model, row: int, col: int, size, labels=None) -> n
     inputs = torch.rand(8, channels, *size, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 - 1
     inputs = inputs.to(device_of(twin)).requires_grad_()
     with evaluating(twin):
-        outputs = ask(inputs)[..., row, col]  # (8, …)
+        outputs = ask(inputs)
+        if tuple(outputs.shape[-2:]) != size:
+            raise ValueError(f"model must keep the size {size}, got {tuple(outputs.shape[-2:])}: are layers padded?")
+        outputs = outputs[..., row, col]  # (8, …)
         (gradient,) = torch.autograd.grad((outputs * _weights_like(outputs)).sum(), inputs)
     strength = gradient.abs().sum((0, 1))
     return (strength / strength.sum().clamp_min(1e-300)).cpu().numpy()
@@ -136,7 +143,12 @@ def _by_perturbation(model, channels, levels, size, labels, trials=4, at_once=16
 
     def ask(flat):  # (N, positions), raster order, channels innermost -> (N, positions, levels)
         images = flat.unflatten(1, (*size, channels)).permute(0, 3, 1, 2).contiguous().to(device)
-        logits = model(images) if labels is None else model(images, labels.to(device).expand(len(images), -1))
+        try:
+            logits = model(images) if labels is None else model(images, labels.to(device).expand(len(images), -1))
+        except RuntimeError as error:
+            if hasattr(model, "levels"):
+                raise
+            raise TypeError("model must map integer images to logits; receptive_field takes layers") from error
         if logits.ndim == 4 and channels == 1:
             logits = logits.unsqueeze(2)  # (N, levels, H, W), as some write it
         if logits.shape[:1] + logits.shape[2:] != images.shape:
@@ -178,13 +190,13 @@ def _differentiable(model, labels):
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     if hasattr(model, "scale") and hasattr(model, "logits"):
-        twin = copy.deepcopy(model).double()
+        twin = copy.deepcopy(model).cpu().double()  # Apple's GPU has no float64
         rows = None if labels is None else labels.double().to(device_of(twin))
         return twin, lambda x: twin.logits(x, None if rows is None else rows.expand(len(x), -1)), model.channels
     first = next((layer for layer in model.modules() if hasattr(layer, "in_channels")), None)
     if first is None or hasattr(model, "levels"):
         raise TypeError(f"model must offer scale and logits, or be a stack of layers, got {type(model).__name__}")
-    twin = copy.deepcopy(model).double()
+    twin = copy.deepcopy(model).cpu().double()
     return twin, twin, first.in_channels
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
+import numpy as np
 import torch
 from tqdm.auto import tqdm
 
@@ -18,7 +19,7 @@ METHODS = ("cached", "guess", "naive")
 def sample(
     model, n=None, labels=None, size=None, *, seed=0, temperature=1.0, known=None, method="cached", start=None,
     progress=False,
-) -> torch.Tensor:  # fmt: skip
+) -> torch.Tensor:
     """Draw images, the same as `naive_sample` would for the same seeds, hundreds of times faster.
 
     method: "cached" keeps the features of earlier pixels, so that each is computed once; for models that offer `walk`.
@@ -143,6 +144,8 @@ class _Task:
         self.size = _size(model, size, given)
         self.temperature = check_number("temperature", temperature)
         self.device = device_of(model)
+        if not all(weight.isfinite().all() for weight in model.parameters()):
+            raise ValueError("model has weights that are not finite: its training diverged")
         self.weights = next(model.parameters(), torch.zeros((), device=self.device))
         canvas = _canvas(given, mask, (len(self.seeds), self.channels, *self.size))
         self.images, self.mask = (part.to(self.device) for part in canvas)
@@ -170,7 +173,7 @@ def gumbel_noise(seeds: Sequence[int], levels: int, channels: int, size: tuple[i
     uniform = torch.stack([
         torch.rand(levels, channels, *size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         for seed in seeds
-    ])  # fmt: skip
+    ])
     return -(-uniform.clamp_min_(1e-300).log()).log()
 
 
@@ -183,12 +186,16 @@ def _seeds(seed, n, labels, given) -> list[int]:
     n = check_int("n", n, 1)
     if rows not in (0, n):
         raise ValueError(f"n must match the rows of labels, got n={n} and {rows} rows")
-    if not many:
-        first = check_int("seed", seed, 0)
-        return [first + i for i in range(n)]
-    if len(seed) != n:
+    if many and len(seed) != n:
         raise ValueError(f"seed must hold one seed per image, got {len(seed)} seeds for {n} images")
-    return [check_int(f"seed[{i}]", value, 0) for i, value in enumerate(seed)]
+    if many:
+        seeds = [check_int(f"seed[{i}]", value, 0) for i, value in enumerate(seed)]
+    else:
+        first = check_int("seed", seed, 0)
+        seeds = [first + i for i in range(n)]
+    if max(seeds) >= 2**64:
+        raise ValueError(f"seed must be below 2**64, got {max(seeds)}")
+    return seeds
 
 
 def _size(model, size, given) -> tuple[int, int]:
@@ -208,6 +215,7 @@ def _known(known, channels: int, levels: int):
     except (TypeError, ValueError):
         raise ValueError(f"known must be a pair (images, mask), got {type(known).__name__}") from None
     check_images(given, levels, channels, name="known[0]")
+    mask = torch.as_tensor(mask) if isinstance(mask, np.ndarray) else mask
     if not isinstance(mask, torch.Tensor) or mask.dtype != torch.bool:
         raise TypeError(f"known[1] must be a boolean mask, got {getattr(mask, 'dtype', type(mask).__name__)}")
     return given, mask

@@ -26,7 +26,8 @@ class History:
     """What a training measured, one entry per epoch (and one where it was stopped): `asdict` makes it JSON.
 
     steps: optimiser steps so far. train: mean bits/dim since the entry before, as trained (dropout, augmentation).
-    validation: bits/dim on the validation images, empty if there were none. seconds: training time so far.
+    validation: bits/dim on the validation images in the precision of training, empty if there were none.
+    seconds: training time so far.
     """
 
     steps: list[int] = field(default_factory=list)
@@ -39,7 +40,7 @@ class History:
 def fit(
     model, images, labels=None, *, epochs=None, steps=None, batch_size=64, learning_rate=2e-3, seed=0, validation=None,
     checkpoint=None, augment=None, patience=None, callback=None, progress=True,
-) -> History:  # fmt: skip
+) -> History:
     """Train a model on images in place, by AdamW on the mean negative log likelihood, and return its `History`.
 
     images: integers `(N, C, H, W)`; labels: float rows `(N, classes)` for a model with classes.
@@ -54,7 +55,8 @@ def fit(
 
     Accelerate chooses the device (CUDA, Apple's, CPU) and the processes; the precision is bfloat16 where the processor
     computes in it, float16 on older CUDA cards, else float32; weights stay float32. Ctrl-C keeps what was learned.
-    Afterwards the model is in evaluation mode and knows its `size`. The caller's random state is not touched.
+    Afterwards the model is in evaluation mode, on that device, and knows its `size`. The caller's random state is not
+    touched. An epoch leaves out what does not fill its last batch, other images every time.
     Raises ValueError or TypeError for arguments that do not fit the model or one another, ValueError for a checkpoint
     of another training, FloatingPointError when the loss is no longer a number.
     """
@@ -130,6 +132,9 @@ def fit(
                 if augment is not None:
                     x = augment(x, torch.Generator(device).manual_seed(torch.initial_seed()))
                     check_images(x, levels, channels, name="what augment returns")
+                    if len(x) != len(batch) or x.shape[1:] != images.shape[1:]:
+                        wanted, got = (len(batch), *images.shape[1:]), tuple(x.shape)
+                        raise ValueError(f"what augment returns must have the shape {wanted}, got {got}")
                     x = x.long()
                 rows = () if labels is None else (labels[batch],)
 
@@ -157,6 +162,7 @@ def fit(
                     run.save()
         except KeyboardInterrupt:
             history.interrupted = True
+            run.save()  # before anything that a second Ctrl-C could stop
             if run.step > since:
                 close_entry()
             run.save()
@@ -209,7 +215,7 @@ class _Run:
         state = {
             "plan": self.plan, "step": self.step, "history": asdict(self.history), "best": self.best,
             "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
-        }  # fmt: skip
+        }
         self.path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = self.path.with_name(self.path.name + ".part")
         torch.save(state, unfinished)
@@ -223,7 +229,7 @@ def _plan(model, images, held_images, total: int, batch: int, learning_rate: flo
         "model": type(model).__name__, "weights": weights, "images": list(images.shape),
         "sum of pixels": int(images.sum()), "validation": 0 if held_images is None else len(held_images),
         "steps": total, "batch_size": batch, "learning_rate": learning_rate, "seed": seed,
-    }  # fmt: skip
+    }
 
 
 def _validation(validation, levels: int, channels: int, classes: int):

@@ -120,8 +120,8 @@ def test_a_model_without_logits_says_so():
         ({"levels": 16.0}, TypeError, ("levels", "integer", "float 16.0")),
         ({"layers": 0}, ValueError, ("layers", "at least 1", "got 0")),
         ({"kernel_size": 4}, ValueError, ("kernel_size", "odd", "got 4")),
-        ({"features": 0}, ValueError, ("channels", "at least 1", "got 0")),
-        ({"channels": 3, "features": 64}, ValueError, ("channels", "3 groups", "got 64")),
+        ({"features": 0}, ValueError, ("features", "at least 1", "got 0")),
+        ({"channels": 3, "features": 64}, ValueError, ("features", "3 channels", "got 64")),
     ],
 )
 def test_bad_options(options, error, words):
