@@ -26,7 +26,19 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> None:
 
     commands.add_parser("figures", help="draw the pictures of the README and of the notebooks' first cells")
 
+    one = commands.add_parser("bench", help="time drawing or training on this machine")
+    one.description = "Time drawing (cached, naive, guessing) or training (ours, the textbook's way) on this machine."
+    one.add_argument("what", choices=["sample", "train"])
+    one.add_argument("--batches", nargs="+", type=int, default=[1, 16, 64, 256], metavar="N", help="images at once")
+    one.add_argument("--repeats", type=int, default=5, metavar="N", help="the median of so many runs is quoted")
+    one.add_argument("--json", metavar="FILE", help="write the tables there, too")
+
     chosen = parser.parse_args(arguments)
+    if chosen.command == "bench":  # needs no checkout
+        from .bench import bench
+
+        bench(chosen.what, chosen.batches, chosen.repeats, chosen.json)
+        return
     if not (root / "pyproject.toml").is_file() or not (root / "notebooks").is_dir():
         sys.exit("This works on the repository's own files: clone it, and run `make lab` or `pip install -e .` there.")
     try:

@@ -40,9 +40,10 @@ def sample(
             model, n, labels, size, seed=seed, temperature=temperature, known=known, progress=progress
         )
     if method == "guess":
-        *_, images = guesses(
+        for images in guesses(
             model, n, labels, size, seed=seed, temperature=temperature, known=known, start=start, progress=progress
-        )
+        ):
+            pass
         return images
     task = _Task(model, n, labels, size, seed, temperature, known)
     if not hasattr(model, "walk"):
@@ -72,10 +73,11 @@ def sample(
 def guesses(
     model, n=None, labels=None, size=None, *, seed=0, temperature=1.0, known=None, start=None, progress=False
 ) -> Iterator[torch.Tensor]:
-    """The guesses of `method="guess"`, one for each pass of the network; the last two are equal, and are the sample.
+    """The guesses of `method="guess"`, one for each pass of the network; the last repeats the one before: the sample.
 
     Each draws all pixels in parallel from the guess before, with the noise of the seeds: a fixed-point iteration. After
-    pass k at least the first k values are right, so it ends after as many passes as values, and in practice far sooner.
+    pass k at least the first k values are right, so that at most one pass more than there are values is needed, and in
+    practice far fewer. ValueError for a model that does not settle by then: its logits see what comes later.
     """
     task = _Task(model, n, labels, size, seed, temperature, known)
     images = task.images
@@ -84,19 +86,19 @@ def guesses(
         if start.shape != images.shape:
             raise ValueError(f"start must have the shape {tuple(images.shape)}, got {tuple(start.shape)}")
         images = torch.where(task.mask, images, start.to(images))
-    rows, noise = () if task.labels is None else (task.labels,), task.noise.to(images.device, torch.float32)
+    rows = () if task.labels is None else (task.labels,)
     bar = tqdm(desc="guessing", unit="pass", disable=not progress)
     with evaluating(model), bar:
-        while True:
+        most = images[0].numel() + 1
+        for _ in range(most):
             logits = check_logits(model(images, *rows), images, task.levels)
-            if noise.dtype != logits.dtype:
-                noise = task.noise.to(logits)
-            drawn = torch.where(task.mask, images, (logits + task.temperature * noise).argmax(1))
+            drawn = torch.where(task.mask, images, (logits + task.temperature * task.noise).argmax(1))
             bar.update()
             yield drawn
             if torch.equal(drawn, images):
                 return
             images = drawn
+    raise ValueError(f"model did not settle after {most} passes, so it cannot be causal: assert_causal shows where")
 
 
 @torch.no_grad()
@@ -128,7 +130,7 @@ def naive_sample(
                     if known_here.all():
                         continue
                     logits = check_logits(model(images, *rows), images, task.levels)[:, :, channel, row, col]
-                    drawn = (logits + task.temperature * noise[:, :, channel, row, col].to(logits)).argmax(1)
+                    drawn = (logits + task.temperature * noise[:, :, channel, row, col]).argmax(1)
                     images[:, channel, row, col] = torch.where(known_here, here, drawn)
     return images
 
@@ -153,28 +155,28 @@ class _Task:
 
     @cached_property
     def noise(self) -> torch.Tensor:
-        """Gumbel noise `(n, levels, C, H, W)`, float64 where the device has it."""
-        noise = gumbel_noise(self.seeds, self.levels, self.channels, self.size)
-        return noise if self.device.type == "mps" else noise.to(self.device)
+        """Gumbel noise `(n, levels, C, H, W)`."""
+        return gumbel_noise(self.seeds, self.levels, self.channels, self.size).to(self.device)
 
     def noise_by_pixel(self) -> torch.Tensor:
         """The same noise times the temperature, `(H, W, C, n, levels)`, in the precision of the weights."""
         noise = self.weights.new_empty(*self.size, self.channels, len(self.seeds), self.levels)
-        for i, seed in enumerate(self.seeds):  # one at a time: all of it in float64 would be large
+        for i, seed in enumerate(self.seeds):  # one at a time: twice all of it would be large
             noise[..., i, :] = gumbel_noise([seed], self.levels, self.channels, self.size)[0].permute(2, 3, 1, 0)
         return noise.mul_(self.temperature)
 
 
 def gumbel_noise(seeds: Sequence[int], levels: int, channels: int, size: tuple[int, int]) -> torch.Tensor:
-    """The noise behind each image, from its own seed: float64 `(N, levels, C, H, W)`, standard Gumbel, on the CPU.
+    """The noise behind each image, from its own seed: float32 `(N, levels, C, H, W)`, standard Gumbel, on the CPU.
 
     The level that maximises logit + noise is distributed as the softmax of the logits (Gumbel-max).
     """
     uniform = torch.stack([
-        torch.rand(levels, channels, *size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        torch.rand(levels, channels, *size, generator=torch.Generator().manual_seed(seed))
         for seed in seeds
     ])
-    return -(-uniform.clamp_min_(1e-300).log()).log()
+    # in place, since with 256 levels the noise is larger than the images by far
+    return uniform.clamp_min_(1e-37).log_().neg_().log_().neg_()
 
 
 def _seeds(seed, n, labels, given) -> list[int]:
