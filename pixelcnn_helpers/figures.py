@@ -31,6 +31,8 @@ def main() -> None:
     save(pictures / "01_masks.png", *draw_masks())
     save(pictures / "02_blind_spot.png", *draw_blind_spots())
     save(pictures / "03_pixelcnn.png", *draw_digits(model, held_out))
+    save(pictures / "04_gated_pixelcnn.png", *draw_gated())
+    save(pictures / "07_fast_sampling.png", *draw_cache())
     save(ROOT / "figures" / "pixelcnn.png", *draw_overview(model))
 
 
@@ -99,6 +101,80 @@ def draw_digits(model: PixelCNN, held_out: torch.Tensor) -> tuple[Figure, str]:
     return plots.draw_images(torch.cat([rows.cpu() for rows in sheet]), 17, count, names, scale=0.6), (
         "Four rows of small digits: twelve real ones, twelve drawn by a network pixel by pixel, "
         "twelve of which only the upper half is given, and the same twelve with the lower half completed."
+    )
+
+
+def draw_gated() -> tuple[Figure, str]:
+    """A gated block as a diagram: two stacks, the link between them, two gates, residual, skip and label."""
+    figure, ax = plots.axes(width=8, height=3.5)
+    grey, above, own, label = "#555555", plots.LINES[0], plots.LINES[2], plots.LINES[4]
+
+    def box(x, y, text, colour, shape="round,pad=0.4,rounding_size=0.2", size=10):
+        style = {"boxstyle": shape, "facecolor": "white", "edgecolor": colour, "linewidth": 1.6}
+        ax.text(x, y, text, ha="center", va="center", fontsize=size, bbox=style, zorder=3)
+
+    def arrow(colour, *corners):
+        ax.plot(*zip(*corners, strict=True), color=colour, linewidth=1.6, zorder=1)
+        (x, y), end = corners[-2:]
+        middle = (0.45 * x + 0.55 * end[0], 0.45 * y + 0.55 * end[1])
+        tip = {"arrowstyle": "-|>,head_width=0.25,head_length=0.45", "color": colour, "linewidth": 1.2}
+        ax.annotate("", middle, (x, y), arrowprops=tip | {"shrinkA": 0, "shrinkB": 0}, zorder=2)
+
+    stacks = (6.0, above, "v", "rows above"), (2.0, own, "h", "own row,\nto the left")
+    for y, colour, name, words in stacks:
+        arrow(colour, (0.4, y), (2.6, y), (4.9, y), (6.8, y), (8.0, y))
+        arrow(colour, (0.4, y), (2.0, y))
+        box(2.6, y, words, colour)
+        ax.text(4.2, y + 0.2, "2F", color=grey, fontsize=9, ha="center")
+        arrow(label, (6.8, 4.0), (6.8, y))
+        box(6.8, y, "+", grey, "circle,pad=0.1")
+        for side, half in ((0.75, "tanh"), (-0.75, "σ")):
+            arrow(colour, (8.0, y), (8.0, y + side), (9.2, y + side))
+            arrow(colour, (9.2, y + side), (10.7, y + side), (10.7, y))
+            box(9.2, y + side, half, colour)
+        box(10.7, y, "×", grey, "circle,pad=0.1")
+        ax.text(11.5, y + 0.2, "F", color=grey, fontsize=9, ha="center")
+        for x, side in ((0.2, "right"), (17.2, "left")):
+            ax.text(x, y, name, color=colour, fontsize=13, ha=side, va="center", weight="bold")
+    arrow(above, (10.7, 6.0), (17.0, 6.0))
+    arrow(above, (4.9, 6.0), (4.9, 3.9))
+    arrow(above, (4.9, 3.9), (4.9, 2.0))
+    ax.plot((10.7, 12.2), (2.0, 2.0), color=own, linewidth=1.6, zorder=1)
+    arrow(own, (12.2, 2.0), (14.0, 2.0))
+    arrow(own, (14.0, 2.0), (15.8, 2.0))
+    arrow(own, (15.8, 2.0), (17.0, 2.0))
+    arrow(own, (12.2, 2.0), (12.2, 4.0), (14.6, 4.0))
+    arrow(own, (0.8, 2.0), (0.8, 0.2), (15.8, 0.2), (15.8, 2.0))
+    for x, y, colour in ((4.9, 6.0, above), (12.2, 2.0, own), (0.8, 2.0, own)):
+        ax.plot(x, y, "o", color=colour, markersize=5, zorder=3)
+    box(4.9, 4.0, "link 1×1", above)
+    box(6.8, 4.0, "label", label)
+    box(4.9, 2.0, "+", grey, "circle,pad=0.1")
+    box(14.0, 2.0, "1×1", own)
+    box(15.8, 2.0, "+", grey, "circle,pad=0.1")
+    ax.text(14.7, 4.0, "skip, to the head", color=own, va="center", fontsize=10)
+    ax.text(12.2, 0.35, "residual", color=own, fontsize=10, ha="center")
+    ax.text(0.4, 7.1, "vertical stack", color=above, weight="bold")
+    ax.text(0.4, 3.1, "horizontal stack", color=own, weight="bold")
+    ax.set(xlim=(-0.4, 17.8), ylim=(-0.1, 7.7))
+    ax.set_axis_off()
+    return figure, (
+        "Diagram of a gated block. The vertical stack v: a convolution over rows above to twice the features, the "
+        "label added, tanh times sigmoid. Before its gate a 1×1 link leads to the horizontal stack h: a convolution "
+        "of the own row to the left, the link and the label added, tanh times sigmoid. What passes this gate goes to "
+        "the head as a skip, and through a 1×1 back onto h by a residual."
+    )
+
+
+def draw_cache() -> tuple[Figure, str]:
+    """What the naive loop computes for one pixel, and what has to be computed."""
+    figure, axes = plots.axes(1, 2, width=7, height=2.8)
+    order, now = np.arange(12 * 14).reshape(12, 14), 5 * 14 + 7
+    plots.draw_roles(axes[0], order < 0, order >= 0, 5, 7, title="naive: all features, for one pixel")
+    plots.draw_roles(axes[1], order < now, order == now, 5, 7, title="cached: one, and the rest is kept")
+    return figure, (
+        "Two grids of features with one pixel framed. In the naive loop all are computed, yellow. "
+        "With a cache the earlier ones are kept, blue, and a single one is computed."
     )
 
 

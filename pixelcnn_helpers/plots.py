@@ -182,6 +182,16 @@ def draw_field(ax, field, row: int, col: int, blind=None, title: str = "", lines
 
 
 @styled
+def draw_roles(ax, kept, computed, row: int, col: int, title: str = "") -> None:
+    """Features `(H, W)` while an image is drawn: kept ones blue, those `computed` now yellow, others grey."""
+    roles = np.where(np.asarray(computed), 2, np.asarray(kept).astype(int))
+    ax.imshow(roles, cmap=ListedColormap([LATER, SEEN, BLIND]), vmin=0, vmax=2)
+    grid_lines(ax, *roles.shape)
+    frame(ax, row, col)
+    _bare(ax, title)
+
+
+@styled
 def draw_strength(ax, strength, row: int, col: int, title: str = "") -> None:
     """An effective receptive field `(H, W)`: the darker, the larger a pixel's share of the largest, grey if unseen."""
     strength = np.asarray(strength)
