@@ -218,3 +218,9 @@ def test_bad_input(make, error, words):
 def test_options_that_would_break_raster_order_are_not_taken(option):
     with pytest.raises(TypeError):
         MaskedConv2d("A", 1, 1, 3, **option)
+
+
+@pytest.mark.parametrize("layer", [VerticalConv2d, HorizontalConv2d])
+def test_first_is_no_mask_type(layer):
+    with pytest.raises(TypeError, match="first must be True or False, got 'B'"):
+        layer(1, 4, 3, "B")

@@ -137,3 +137,8 @@ def test_the_pictures_are_drawn_by_the_package(tmp_path, monkeypatch):
         with Image.open(tmp_path / "picture.png") as picture:
             assert picture.info["Description"] == description
     assert [path.name for path in tmp_path.iterdir()] == ["picture.png"]
+
+
+def test_a_film_needs_a_figure(shown):
+    with pytest.raises(ValueError, match="at least one figure"):
+        pch.animate([], alt="no frames at all")

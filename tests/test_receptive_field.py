@@ -392,3 +392,18 @@ def test_no_field_of_what_is_no_stack():
         receptive_field([MaskedConv2d("A", 1, 1, 3)], 0, 0, (4, 4))
     with refused(TypeError, "model", "stack of layers", "ReLU"):
         receptive_field(nn.ReLU(), 0, 0, (4, 4))
+
+
+def test_a_stack_of_layers_is_no_model():
+    with pytest.raises(TypeError, match="must map integer images to logits; receptive_field takes layers"):
+        assert_causal(nn.Sequential(MaskedConv2d("A", 1, 4, 3)))
+
+
+def test_one_pixel_proves_nothing():
+    with pytest.raises(ValueError, match=r"size must be larger than one pixel.*got \(1, 1\)"):
+        assert_causal(PixelCNN(levels=3, features=4, layers=1, kernel_size=3), size=(1, 1))
+
+
+def test_layers_that_shrink_the_image_are_refused():
+    with pytest.raises(ValueError, match=r"must keep the size \(7, 7\), got \(5, 5\)"):
+        receptive_field(nn.Conv2d(1, 1, 3), 3, 3, (7, 7))

@@ -25,13 +25,14 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 ROWS = [  # of the package, from the ground up: arrows point downwards only
     {"checks"},
     {"masks"},
+    {"walks"},
     {"layers", "data"},
     {"models"},
     {"likelihood", "receptive_field", "sampling"},
     {"training"},
     {"plots"},
     {"sliders", "notebook"},
-    {"figures", "pages", "colab"},
+    {"bench", "figures", "pages", "colab"},
     {"__main__"},
 ]
 
@@ -254,6 +255,19 @@ def test_a_failed_install_is_not_taken_for_one(clone):
     assert "Error" in make(clone, "lint")[1]
     (clone / "slow").unlink()
     assert make(clone, "lint")[0] == [*SET_UP, "-m ruff check"]
+
+
+@needs_make
+def test_a_failed_update_keeps_the_environment(clone):
+    make(clone, "lint")
+    (clone / ".venv/mine").touch()
+    (clone / "pyproject.toml").write_text((clone / "pyproject.toml").read_text() + "\n# a change\n")
+    (clone / "slow").write_text("no number")  # as without a network: pip gives up by itself
+    assert "Error" in make(clone, "lint")[1]
+    (clone / "slow").unlink()
+    log, _ = make(clone, "lint")
+    assert log[-1] == "-m ruff check" and not any("venv" in line.split() for line in log)
+    assert (clone / ".venv/mine").exists()
 
 
 @needs_make

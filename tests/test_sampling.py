@@ -300,3 +300,25 @@ def test_a_model_of_another_layout():
     model.forward = lambda images: torch.zeros(len(images), 4, 4, 4)
     with refused(ValueError, "model", "(N, levels, C, H, W)", "(1, 4, 1, 4, 4)", "(1, 4, 4, 4)"):
         naive_sample(model, size=(4, 4))
+
+
+def test_a_mask_may_be_a_numpy_array():
+    torch.manual_seed(0)
+    model, images = PixelCNN(levels=3, features=4, layers=1, kernel_size=3), torch.randint(3, (2, 1, 4, 4))
+    mask = np.zeros((4, 4), bool)
+    mask[:2] = True
+    drawn = naive_sample(model, known=(images, mask))
+    assert torch.equal(drawn[:, :, :2], images[:, :, :2])
+
+
+def test_a_diverged_model_is_not_sampled():
+    model = PixelCNN(levels=3, features=4, layers=1, kernel_size=3)
+    model.net[0].weight.data.fill_(float("nan"))
+    with pytest.raises(ValueError, match="model has weights that are not finite"):
+        naive_sample(model, size=(3, 3))
+
+
+def test_a_seed_fits_into_64_bits():
+    model = PixelCNN(levels=3, features=4, layers=1, kernel_size=3)
+    with pytest.raises(ValueError, match="seed must be below"):
+        naive_sample(model, size=(3, 3), seed=2**64)

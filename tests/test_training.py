@@ -654,3 +654,9 @@ def test_a_training_that_diverges_says_so_and_keeps_the_best_weights():
     with pytest.raises(FloatingPointError, match="lower learning_rate"):
         fit(model, images, epochs=3, validation=(images, None), callback=spoil, progress=False)
     assert all(value.isfinite().all() for value in model.state_dict().values())
+
+
+def test_augment_must_keep_the_shape():
+    model = PixelCNN(levels=3, features=4, layers=1, kernel_size=3)
+    with pytest.raises(ValueError, match=r"augment returns must have the shape \(4, 1, 3, 3\), got \(1, 1, 3, 3\)"):
+        fit(model, torch.zeros(8, 1, 3, 3, dtype=torch.long), steps=1, batch_size=4, augment=lambda x, _: x[:1])
