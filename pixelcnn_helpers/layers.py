@@ -140,9 +140,10 @@ class GatedBlock(nn.Module):
 
     def __init__(self, features, kernel_size=3, dilation=1, classes=0, groups=1):
         super().__init__()
-        self.groups = groups
-        self.reach = kernel_size // 2 * dilation
+        classes, self.groups = check_int("classes", classes, 0), groups
+        features = check_int("features", features, 1)
         self.vertical = VerticalConv2d(features, 2 * features, kernel_size, dilation=dilation)
+        self.reach = self.vertical.reach
         # the link brings a bias, and so may these two go without
         self.horizontal = HorizontalConv2d(
             features, 2 * features, kernel_size, dilation=dilation, groups=groups, bias=False

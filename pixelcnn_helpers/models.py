@@ -132,8 +132,8 @@ class GatedPixelCNN(AutoregressiveModel):
     ):
         super().__init__(channels, levels, classes)
         blocks = check_int("blocks", blocks, 1)
-        dilations = [1] * blocks if dilations is None else list(dilations)
-        if len(dilations) != blocks:
+        dilations = [1] * blocks if dilations is None else dilations
+        if not hasattr(dilations, "__len__") or len(dilations) != blocks:
             raise ValueError(f"dilations must be one for each of the {blocks} blocks, got {dilations}")
         self.features = check_features(features, channels)
         self.vertical = VerticalConv2d(2 * channels, features, first_kernel_size, first=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
@@ -40,11 +41,10 @@ def sample(
             model, n, labels, size, seed=seed, temperature=temperature, known=known, progress=progress
         )
     if method == "guess":
-        for images in guesses(
+        passes = guesses(
             model, n, labels, size, seed=seed, temperature=temperature, known=known, start=start, progress=progress
-        ):
-            pass
-        return images
+        )
+        return deque(passes, maxlen=1).pop()  # the last; those before are let go at once
     task = _Task(model, n, labels, size, seed, temperature, known)
     if not hasattr(model, "walk"):
         raise TypeError(f'model offers no cached way, {type(model).__name__}.walk: use method="naive" or "guess"')

@@ -1,5 +1,6 @@
 """Data: the bundled digits, tiny files in torchvision's layout, and every way in which MNIST can be missing."""
 
+import math
 import pathlib
 import socket
 import struct
@@ -10,7 +11,7 @@ import pytest
 import torch
 from conftest import integers, refused
 
-from pixelcnn_helpers import Dataset, load_digits, load_mnist, load_profile_data, profile, quantize
+from pixelcnn_helpers import Dataset, load_digits, load_mnist, load_profile_data, profile, quantize, soft_label
 from pixelcnn_helpers.data import data_folder
 
 REAL = pathlib.Path(__file__).parents[2] / "shared" / "data"
@@ -349,3 +350,50 @@ def test_dataset_tells_its_size():
     images, classes = integers((3, 1, 2, 5), 4), integers((3,), 2)
     data = Dataset("mine", 4, images, classes, images[:1], classes[:1])
     assert str(data) == "mine: 3 training and 1 test images of 2×5 pixels, 4 grey levels"
+
+
+# soft labels
+
+
+def test_soft_label():
+    row = soft_label({1: 0.3, 7: 0.7}, classes=10)
+    assert (row.shape, row.dtype) == ((1, 10), torch.float32)
+    assert torch.allclose(row, torch.tensor([[0, 0.3, 0, 0, 0, 0, 0, 0.7, 0, 0]]))
+    assert torch.equal(soft_label({2: 1}, 3), torch.tensor([[0.0, 0, 1]]))
+    assert torch.equal(soft_label({0: 1.0, 2: 0.0}, 3), torch.tensor([[1.0, 0, 0]]))
+    assert torch.equal(soft_label({np.int64(1): np.float32(0.25), 0: 0.75}, np.int64(2)), torch.tensor([[0.75, 0.25]]))
+
+
+def test_soft_label_forgives_rounding_alone():
+    assert soft_label(dict.fromkeys(range(10), 0.1), 10).sum().item() == pytest.approx(1)
+    assert soft_label(dict.fromkeys(range(3), np.float32(1) / np.float32(3)), 3).shape == (1, 3)
+    with refused(ValueError, "weights", "sum to 1", "0.999"):
+        soft_label({0: 0.999}, 2)
+
+
+@pytest.mark.parametrize(
+    ("weights", "classes", "error", "words"),
+    [
+        ({1: 0.3, 7: 0.6}, 10, ValueError, ("weights", "sum to 1", "got 0.9", "{1: 0.3, 7: 0.6}")),
+        ({1: 2, 7: 2}, 10, ValueError, ("weights", "sum to 1", "got 4")),
+        ({}, 10, ValueError, ("weights", "sum to 1", "got 0")),
+        ({1: 0.0}, 10, ValueError, ("weights", "sum to 1", "got 0")),
+        ({10: 1.0}, 10, ValueError, ("weights", "0 … 9", "got 10")),
+        ({-1: 1.0}, 10, ValueError, ("weights", "at least 0", "got -1")),
+        ({1.5: 1.0}, 10, TypeError, ("weights", "integer", "float 1.5")),
+        ({"1": 1.0}, 10, TypeError, ("weights", "integer", "str '1'")),
+        ({True: 1.0}, 10, TypeError, ("weights", "integer", "boolean True")),
+        ({1: -0.5, 7: 1.5}, 10, ValueError, ("weights[1]", "at least 0", "got -0.5")),
+        ({1: math.nan, 7: 1.0}, 10, ValueError, ("weights[1]", "finite", "nan")),
+        ({7: math.inf}, 10, ValueError, ("weights[7]", "finite", "inf")),
+        ({7: "1"}, 10, TypeError, ("weights[7]", "number", "str '1'")),
+        ({7: True}, 10, TypeError, ("weights[7]", "number", "bool")),
+        ([0.5, 0.5], 2, TypeError, ("weights", "{class: weight}", "list")),
+        (None, 2, TypeError, ("weights", "{class: weight}", "NoneType")),
+        ({0: 1.0}, 0, ValueError, ("classes", "at least 1", "got 0")),
+        ({0: 1.0}, 2.0, TypeError, ("classes", "integer", "float 2.0")),
+    ],
+)
+def test_bad_soft_labels(weights, classes, error, words):
+    with refused(error, *words):
+        soft_label(weights, classes)
