@@ -10,21 +10,25 @@ from torch import nn
 from torch.nn import functional as F
 
 import pixelcnn_helpers as pch
+from pixelcnn_helpers.layers import gate
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 
 
-def class_from_notebook(notebook: str, name: str):
-    """The class `name` as the notebook spells it out, with the names that its imports bring."""
+def class_from_notebook(notebook: str, name: str, *others: str):
+    """The class `name` as the notebook spells it out, with the names that its imports and `others` there bring."""
     cells = json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text())["cells"]
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     (spelt,) = [
         node
         for cell in code
         for node in ast.parse(cell).body
-        if isinstance(node, ast.ClassDef) and node.name == name
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == name
     ]
     names = {"torch": torch, "nn": nn, "F": F, "pch": pch, "MaskedConv2d": pch.MaskedConv2d}
+    names |= {"VerticalConv2d": pch.VerticalConv2d, "HorizontalConv2d": pch.HorizontalConv2d}
+    if others:
+        names |= {others[0]: class_from_notebook(notebook, *others)}
     exec(compile(ast.Module([spelt], []), notebook, "exec"), names)
     return names[name]
 
@@ -60,11 +64,49 @@ def test_plain_network_by_default_is_the_same_size():
     assert sizes[0] == sizes[1]
 
 
-def same(taught, offered, arguments, options, x):
+@pytest.mark.parametrize("groups", [1, 3])
+def test_gate(groups):
+    x = torch.randn(2, 12, 5, 4)
+    assert torch.equal(class_from_notebook("04_gated_pixelcnn", "gate")(x, groups), gate(x, groups))
+
+
+@pytest.mark.parametrize("options", [{}, {"groups": 3}, {"dilation": 2}, {"kernel_size": 5}, {"classes": 4}], ids=str)
+def test_gated_block(options):
+    taught = class_from_notebook("04_gated_pixelcnn", "GatedBlock", "gate")
+    stacks = (torch.randn(2, 6, 7, 6), torch.randn(2, 6, 7, 6))
+    same(taught, pch.GatedBlock, (6,), options, *stacks, *label_rows(options))
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"channels": 3}, {"dilations": [1, 2, 1]}, {"classes": 4}, {"channels": 3, "classes": 4}], ids=str
+)
+def test_gated_network(options):
+    taught = class_from_notebook("04_gated_pixelcnn", "GatedPixelCNN", "GatedBlock", "gate")
+    options = {"levels": 5, "features": 6, "blocks": 3, "first_kernel_size": 5, **options}
+    images = torch.randint(5, (2, options.get("channels", 1), 7, 6))
+    same(taught, pch.GatedPixelCNN, (), options, images, *label_rows(options))
+
+
+def test_gated_network_by_default_is_the_same():
+    taught = class_from_notebook("04_gated_pixelcnn", "GatedPixelCNN", "GatedBlock", "gate")
+    same(taught, pch.GatedPixelCNN, (), {}, torch.randint(8, (1, 1, 7, 6)))
+    assert taught().reach == pch.GatedPixelCNN().reach
+
+
+def label_rows(options) -> list:
+    return [torch.rand(2, 4).softmax(1)] if "classes" in options else []
+
+
+def same(taught, offered, arguments, options, *inputs):
     one, other = taught(*arguments, **options), offered(*arguments, **options)
     assert one.state_dict().keys() == other.state_dict().keys()
     other.load_state_dict(one.state_dict())
-    assert torch.equal(one.eval()(x), other.eval()(x))
+    for output, expected in zip(as_tuple(one.eval()(*inputs)), as_tuple(other.eval()(*inputs)), strict=True):
+        assert torch.equal(output, expected)
+
+
+def as_tuple(outputs) -> tuple:
+    return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
 def floats():
