@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import broadcast, broadcast_object_list, parse_flag_from_env
+from accelerate.utils import DistributedDataParallelKwargs, broadcast, broadcast_object_list, parse_flag_from_env
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
@@ -258,9 +258,12 @@ def _stalled(history: History, patience: int | None) -> bool:
 
 def _accelerator() -> Accelerator:
     """Accelerate's word on device and processes, with the precision that the processor computes fast in."""
+    # several processes would wait for ever for the gradient of a weight that nothing depends on
+    handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)]
     if AcceleratorState._shared_state:  # set up before, by the caller or by an earlier fit: one per process
-        return Accelerator()
-    return Accelerator(mixed_precision=os.environ.get("ACCELERATE_MIXED_PRECISION") or _precision())
+        return Accelerator(kwargs_handlers=handlers)
+    precision = os.environ.get("ACCELERATE_MIXED_PRECISION") or _precision()
+    return Accelerator(mixed_precision=precision, kwargs_handlers=handlers)
 
 
 def _precision() -> str:
