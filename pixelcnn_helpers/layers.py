@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from .checks import check_int, check_kernel_size
 from .masks import causal_mask
-from .walks import Line, MaskedWalk, Pointwise, Rows, by_pixel
+from .walks import Line, MaskedWalk, Pointwise, Rows
 
 
 class MaskedConv2d(nn.Conv2d):
@@ -173,16 +173,17 @@ class GatedBlockWalk:
         self.groups, self.link = block.groups, block.link
         self.rows, self.line = block.vertical.walk(n, size), block.horizontal.walk(n, size[1])
         self.residual = block.residual.walk_pointwise()
-        self.condition = None if labels is None else block.condition(labels)[:, :, None].chunk(2, 1)
+        self.condition = None if labels is None else block.condition(labels).chunk(2, 1)
 
     def row(self, row: int, v: torch.Tensor) -> torch.Tensor:
         """A row of the vertical stack, `(N, F, W)`, before and after; what it sends across is kept."""
         self.rows.put(row, v)
         v = self.rows.row(row)
-        z = F.conv1d(v, self.link.weight[:, :, 0], self.link.bias)
+        # the link as a matrix product, in the order in which the pixels will ask for it
+        z = F.linear(v.permute(2, 0, 1), self.link.weight[:, :, 0, 0], self.link.bias)  # (W, N, 2F)
         if self.condition is not None:
-            v, z = v + self.condition[0], z + self.condition[1]
-        self.across = by_pixel(z, self.groups)
+            v, z = v + self.condition[0][:, :, None], z + self.condition[1]
+        self.across = [part.unbind() for part in z.chunk(self.groups, 2)]
         return gate(v)
 
     def pixel(self, col: int, group: int, out: torch.Tensor) -> None:
