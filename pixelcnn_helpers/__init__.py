@@ -2,11 +2,12 @@
 
 from .data import Dataset, load_digits, load_mnist, load_profile_data, profile, quantize, soft_label
 from .layers import GatedBlock, HorizontalConv2d, MaskedConv2d, VerticalConv2d
-from .likelihood import bits_per_dim, marginal_bits_per_dim, nats, uniform_bits_per_dim
+from .likelihood import bits_per_dim, class_posterior, marginal_bits_per_dim, nats, uniform_bits_per_dim
 from .masks import causal_mask
 from .models import GatedPixelCNN, PixelCNN, ShortcutPixelCNN
 from .notebook import start
 from .plots import animate, show
+from .pretrained import load_model, load_pretrained, pretrained_names, save_model
 from .receptive_field import assert_causal, blind_spot, effective_receptive_field, receptive_field
 from .sampling import guesses, naive_sample, sample
 from .sliders import picture_slider
@@ -27,20 +28,25 @@ __all__ = [
     "bits_per_dim",
     "blind_spot",
     "causal_mask",
+    "class_posterior",
     "effective_receptive_field",
     "fit",
     "guesses",
     "load_digits",
     "load_mnist",
+    "load_model",
+    "load_pretrained",
     "load_profile_data",
     "marginal_bits_per_dim",
     "naive_sample",
     "nats",
     "picture_slider",
+    "pretrained_names",
     "profile",
     "quantize",
     "receptive_field",
     "sample",
+    "save_model",
     "show",
     "soft_label",
     "start",

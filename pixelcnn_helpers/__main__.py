@@ -33,6 +33,17 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> None:
     one.add_argument("--repeats", type=int, default=5, metavar="N", help="the median of so many runs is quoted")
     one.add_argument("--json", metavar="FILE", help="write the tables there, too")
 
+    one = commands.add_parser("train", help="train one of the networks that ship, and write its weights")
+    one.description = "Train a recipe of recipes.py and write pixelcnn_helpers/weights/NAME.safetensors."
+    one.epilog = "Ctrl-C keeps a checkpoint in checkpoints/, from which --resume goes on."
+    one.add_argument("recipe", help="conditional-mnist, say; a wrong name lists them all")
+    one.add_argument("--resume", action="store_true", help="go on from the checkpoint, if there is one")
+    one.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="epochs=1 features=16, say")
+
+    one = commands.add_parser("evaluate", help="measure a network that ships again, beside what its card says")
+    one.description = "Measure a network that ships on the test images of its recipe, beside what its card says."
+    one.add_argument("name", help="conditional-mnist, say; a wrong name lists them all")
+
     chosen = parser.parse_args(arguments)
     if chosen.command == "bench":  # needs no checkout
         from .bench import bench
@@ -46,11 +57,18 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> None:
             colab.write_address(root, chosen.repository)
         elif chosen.command == "notebooks":
             pages.run_all(root, chosen.names)
+        elif chosen.command in ("train", "evaluate"):
+            from . import recipes
+
+            if chosen.command == "train":
+                recipes.train(chosen.recipe, chosen.resume, chosen.set)
+            else:
+                recipes.evaluate(chosen.name)
         else:
             from . import figures  # trains a network: only where it is asked for
 
             figures.main()
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         sys.exit(f"{parser.prog} {chosen.command}: {error}")
 
 

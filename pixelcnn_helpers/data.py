@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch.nn import functional as F
 
 from .checks import check_images, check_int, check_number
 
@@ -126,6 +128,28 @@ def quantize(images: torch.Tensor, levels: int, source_levels: int = 256) -> tor
     return table.to(images.device, torch.uint8 if levels <= 256 else torch.int64)[images.int()]
 
 
+def rotated(images: torch.Tensor, degrees: float, generator: torch.Generator | None = None) -> torch.Tensor:
+    """Each image turned about its centre by its own random angle, evenly spread over `-degrees … degrees`.
+
+    images: integers `(N, C, H, W)`; returns the same type and shape. Levels in between are rounded, and what comes in
+    from outside is 0, so turn images of many levels and quantize them afterwards.
+    """
+    degrees, device = check_number("degrees", degrees), images.device
+    if images.shape[-2] != images.shape[-1]:
+        raise ValueError(f"images must be square to be turned, got {images.shape[-2]}×{images.shape[-1]} pixels")
+    angle = (torch.rand(len(images), device=device, generator=generator) * 2 - 1) * degrees * math.pi / 180
+    zero = torch.zeros_like(angle)
+    turns = torch.stack([angle.cos(), -angle.sin(), zero, angle.sin(), angle.cos(), zero], 1).view(-1, 2, 3)
+    grid = F.affine_grid(turns, list(images.shape), align_corners=False)
+    return F.grid_sample(images.float(), grid, align_corners=False).round().to(images.dtype)
+
+
+def bernoulli(images: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+    """Black and white drawn afresh: 1 with probability x/255. Integers `(N, C, H, W)` of 256 levels -> uint8 0 or 1."""
+    check_images(images, 256)
+    return torch.bernoulli(images.float() / 255, generator=generator).to(torch.uint8)
+
+
 def soft_label(weights: dict[int, float], classes: int) -> torch.Tensor:
     """One label row, float `(1, classes)`, from weights of classes: `soft_label({1: 0.3, 7: 0.7}, classes=10)`.
 
@@ -162,16 +186,27 @@ def load_profile_data(levels: int | None = None) -> Dataset:
     """
     if profile() == "full":
         try:
-            (train, train_classes), (test, test_classes) = load_mnist(True), load_mnist(False)
-            return _with_levels(Dataset("MNIST", 256, train, train_classes, test, test_classes), levels)
+            return _with_levels(load_dataset("mnist"), levels)
         except FileNotFoundError as error:
             print(f"Going on with the bundled digits. {error}")
+    return _with_levels(load_dataset("digits"), levels)
+
+
+def load_dataset(name: str) -> Dataset:
+    """Training and test images in full resolution: "digits", the bundled ones, or a variant of `load_mnist`."""
+    if name in MNIST_VARIANTS:
+        (train, train_classes), (test, test_classes) = (load_mnist(part, name) for part in (True, False))
+        return Dataset(MNIST_VARIANTS[name], 256, train, train_classes, test, test_classes)
+    if name != "digits":
+        known = ", ".join(map(repr, ["digits", *MNIST_VARIANTS]))
+        raise ValueError(f"name must be one of {known}, got {name!r}")
     images, classes = load_digits()
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
     images, classes = images[order], classes[order]
     held = slice(DIGITS_TRAIN, None)
-    digits = Dataset("bundled digits", 17, images[:DIGITS_TRAIN], classes[:DIGITS_TRAIN], images[held], classes[held])
-    return _with_levels(digits, levels)
+    return Dataset(
+        "bundled digits", 17, images[:DIGITS_TRAIN], classes[:DIGITS_TRAIN], images[held], classes[held]
+    )
 
 
 def _with_levels(data: Dataset, levels: int | None) -> Dataset:

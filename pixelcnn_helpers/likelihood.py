@@ -43,6 +43,20 @@ def bits_per_dim(model, images: torch.Tensor, labels: torch.Tensor | None = None
     return nats(model, images, labels, batch_size).mean().item() / (images[0].numel() * math.log(2))
 
 
+def class_posterior(model, images: torch.Tensor, batch_size: int = 256) -> torch.Tensor:
+    """The model as a Bayes classifier: log p(x|c) for every class c, and from them p(c|x) with equal priors.
+
+    images: integers `(N, C, H, W)`. Returns probabilities `(N, classes)`, float64, on the CPU: the softmax of the log
+    likelihoods, one pass over the images for each class. Raises ValueError for a model without classes.
+    """
+    _, _, classes = check_model(model, wanted="weigh images")
+    if classes == 0:
+        raise ValueError(f"model must have classes to choose among, got {type(model).__name__} with classes=0")
+    rows = torch.eye(classes)
+    found = [nats(model, images, row.expand(len(images), -1), batch_size) for row in rows]
+    return (-torch.stack(found, 1)).softmax(1)
+
+
 def uniform_bits_per_dim(levels: int) -> float:
     """Bits per dimension of a model that knows nothing: every level equally likely everywhere, log2(levels)."""
     return math.log2(check_int("levels", levels, 2))

@@ -18,6 +18,7 @@ class AutoregressiveModel(nn.Module):
     channels, levels: the images it takes, integers `(N, channels, H, W)` in `0 … levels-1`.
     classes: how many classes its labels have; 0 for a model that takes none.
     size: the `(H, W)` it was trained on, or None.
+    config: the arguments that build the same network again, for `save_model`.
 
     A subclass writes `logits(x, labels)`, from scaled images to `(N, levels, C, H, W)`.
     """
@@ -28,6 +29,7 @@ class AutoregressiveModel(nn.Module):
         self.levels = check_int("levels", levels, 2)
         self.classes = check_int("classes", classes, 0)
         self.size: tuple[int, int] | None = None
+        self.config: dict = {}
 
     def forward(self, images: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """Integer images `(N, C, H, W)`, label rows `(N, classes)` or None -> logits `(N, levels, C, H, W)`."""
@@ -68,6 +70,9 @@ class PixelCNN(AutoregressiveModel):
         check_features(features, channels)
         if check_kernel_size(kernel_size) == 1:
             raise ValueError("kernel_size must be at least 3, got 1, which sees no other pixel")
+        self.config = {
+            "channels": channels, "levels": levels, "features": features, "layers": layers, "kernel_size": kernel_size,
+        }
         blocks = []
         for layer in range(check_int("layers", layers, 1)):
             mask_type, width = ("A", channels) if layer == 0 else ("B", features)
@@ -136,6 +141,10 @@ class GatedPixelCNN(AutoregressiveModel):
         if not hasattr(dilations, "__len__") or len(dilations) != blocks:
             raise ValueError(f"dilations must be one for each of the {blocks} blocks, got {dilations}")
         self.features = check_features(features, channels)
+        self.config = {
+            "channels": channels, "levels": levels, "features": features, "blocks": blocks, "kernel_size": kernel_size,
+            "first_kernel_size": first_kernel_size, "dilations": list(dilations), "classes": classes,
+        }
         self.vertical = VerticalConv2d(2 * channels, features, first_kernel_size, first=True)
         # the vertical one brings a bias, added to this one's output
         self.horizontal = HorizontalConv2d(
@@ -287,6 +296,10 @@ class ShortcutPixelCNN(AutoregressiveModel):
         check_features(features, channels)
         if check_number("dropout", dropout) >= 1:
             raise ValueError(f"dropout must be below 1, got {dropout}")
+        self.config = {
+            "channels": channels, "levels": levels, "features": features, "blocks": blocks, "classes": classes,
+            "dropout": dropout,
+        }
         self.first = MaskedConv2d("A", 2 * channels, features, 7, groups=channels)
         self.norm = nn.BatchNorm2d(features)
         shortcuts = [False] * (blocks - 1) + [True] * blocks + [False]

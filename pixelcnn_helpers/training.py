@@ -39,7 +39,7 @@ class History:
 
 def fit(
     model, images, labels=None, *, epochs=None, steps=None, batch_size=64, learning_rate=2e-3, seed=0, validation=None,
-    checkpoint=None, augment=None, patience=None, callback=None, progress=True,
+    checkpoint=None, augment=None, patience=None, compile=False, callback=None, progress=True,
 ) -> History:
     """Train a model on images in place, by AdamW on the mean negative log likelihood, and return its `History`.
 
@@ -48,8 +48,9 @@ def fit(
     batch_size: images per step, over all processes together.
     validation: `(images, labels)`, measured after every epoch; the weights that did best on it are the ones kept.
     patience: stop after so many epochs without a better validation.
-    augment: `augment(images, generator) -> images` may redraw a batch `(B, C, H, W)` of integers; the generator is on
-    the device of the images.
+    augment: `augment(images, generator) -> images` may redraw a batch `(B, C, H, W)` of integers, which may then hold up
+    to 256 levels before, but the model's own after it; the generator is on the device of the images.
+    compile: let torch.compile fuse the steps: needs a C++ compiler and half a minute, then goes about 1.5 times as fast.
     callback: `callback(history)` after every epoch.
     checkpoint: a file to resume from if it is there, saved after every epoch, every minute, and when stopped.
 
@@ -61,7 +62,8 @@ def fit(
     of another training, FloatingPointError when the loss is no longer a number.
     """
     channels, levels, classes = check_model(model, wanted="be trained")
-    check_images(images, levels, channels)
+    # what augment returns is looked at, batch by batch
+    check_images(images, levels if augment is None else max(levels, 256), channels)
     check_labels(labels, len(images), classes)
     held_images, held_labels = _validation(validation, levels, channels, classes)
     if (epochs is None) == (steps is None):
@@ -91,6 +93,7 @@ def fit(
     accelerator.wait_for_everyone()  # the main process may still be saving an earlier training
     run = _Run(model, optimizer, checkpoint, plan, saves=accelerator.is_main_process)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
+    step = torch.compile(wrapped) if compile else wrapped
     history, learned = run.history, torch.zeros((), device=device)  # the loss since the last entry, summed
     since, started = run.step, time.perf_counter() - (run.history.seconds or [0.0])[-1]
     hidden = not (progress and accelerator.is_main_process)
@@ -140,7 +143,7 @@ def fit(
 
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate * _schedule(run.step, total)
-                loss = F.cross_entropy(wrapped(x, *rows), x)  # (B, levels, C, H, W) against (B, C, H, W)
+                loss = F.cross_entropy(step(x, *rows), x)  # (B, levels, C, H, W) against (B, C, H, W)
                 optimizer.zero_grad()
                 accelerator.backward(loss)
                 accelerator.clip_grad_norm_(model.parameters(), 1.0)

@@ -30,8 +30,10 @@ ROWS = [  # of the package, from the ground up: arrows point downwards only
     {"models"},
     {"likelihood", "receptive_field", "sampling"},
     {"training"},
+    {"classifiers"},
+    {"pretrained"},
     {"plots"},
-    {"sliders", "notebook"},
+    {"sliders", "notebook", "recipes"},
     {"bench", "figures", "pages", "colab"},
     {"__main__"},
 ]
@@ -45,7 +47,7 @@ def tracked() -> list[str]:
 
 
 def test_the_top_level_holds_nothing_else():
-    folders = {"notebooks", "pixelcnn_helpers", "tests", "figures", ".ci", ".github"}
+    folders = {"notebooks", "pixelcnn_helpers", "tests", "figures", "checkpoints", ".ci", ".github"}
     files = {"README.md", "LICENSE", "pyproject.toml", "environment.yml", "Makefile", ".gitignore"}
     assert {name.split("/")[0] for name in tracked()} <= folders | files
 

@@ -1,0 +1,126 @@
+"""Weights in files: saving and loading one's own networks, and those that ship with the package."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from .classifiers import ConvClassifier, ResidualClassifier
+from .models import GatedPixelCNN, PixelCNN, ShortcutPixelCNN
+
+WEIGHTS = Path(__file__).parent / "weights"
+SUMS = "SHA256SUMS"  # beside the weights, as `sha256sum --check` reads it
+KINDS = {kind.__name__: kind for kind in (PixelCNN, GatedPixelCNN, ShortcutPixelCNN, ConvClassifier, ResidualClassifier)}
+
+
+def save_model(model: nn.Module, path, card: dict | None = None) -> Path:
+    """Write a model's weights, what it takes to build it again, and a card, into one safetensors file.
+
+    card: whatever should be known about the weights, as JSON can hold it. The file is replaced only when the new one
+    is whole. Returns its path. Raises TypeError for a card that JSON cannot hold, ValueError for another suffix than
+    .safetensors.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    path = _path(path)
+    config, size = getattr(model, "config", None) or None, getattr(model, "size", None)
+    about = {"class": type(model).__name__, "config": config, "size": size}
+    try:
+        metadata = {"format": "pt", "model": json.dumps(about), "card": json.dumps(card or {}, allow_nan=False)}
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"card must hold what JSON can hold: {error}") from None
+    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".part")
+    save_file(state, unfinished, metadata)
+    os.replace(unfinished, path)
+    return path
+
+
+def load_model(path, model: nn.Module | None = None) -> tuple[nn.Module, dict]:
+    """A model saved by `save_model`, in evaluation mode on the CPU, and its card.
+
+    model: None builds a network of this package; for a class of your own, an instance that receives the weights.
+    Raises FileNotFoundError for a missing file, ValueError for a damaged one, one without what `save_model` writes, or
+    weights that do not fit the model.
+    """
+    path = _path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}: save_model(model, path) writes one")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118: no dictionary
+        about, card = json.loads(metadata["model"]), json.loads(metadata["card"])
+        kind, config, size = about["class"], about["config"], about["size"]
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is damaged ({error}): save or download it again") from None
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} was not written by save_model: it says nothing about the model ({error})") from None
+    if model is None:
+        if kind not in KINDS or config is None:
+            raise ValueError(
+                f"{path} holds a {kind} that is not of this package: "
+                f"build it yourself and pass it, load_model(path, model={kind}(…))"
+            )
+        model = KINDS[kind](**config)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1:2] or [str(error)]
+        raise ValueError(f"the weights in {path} do not fit this {type(model).__name__}: {first[0].strip()}") from None
+    model.size = None if size is None else tuple(size)
+    return model.eval(), card
+
+
+def load_pretrained(name: str) -> tuple[nn.Module, dict]:
+    """A network that ships with the package, in evaluation mode on the CPU, and its card. No network is needed.
+
+    name: one of `pretrained_names()`, "conditional-mnist" say. The card tells recipe, data, epochs, seconds, hardware,
+    versions, history and what was measured on the test images.
+    Raises ValueError for an unknown name, for a file that is missing, damaged, or not the one that was published.
+    """
+    known = _sums()
+    if name not in known:
+        raise ValueError(f"name must be one of {', '.join(map(repr, known))}, got {name!r}")
+    path = WEIGHTS / f"{name}.safetensors"
+    if not path.is_file() or _sum(path) != known[name]:
+        what = "is not there" if not path.is_file() else "is not the file that was published"
+        raise ValueError(f"{path} {what} (its SHA-256 is not in {SUMS}): install the package again")
+    return load_model(path)
+
+
+def pretrained_names() -> list[str]:
+    """The names of the networks that ship with the package."""
+    return list(_sums())
+
+
+def publish(path: Path) -> None:
+    """Write a weights file's SHA-256 into the list beside it."""
+    known = _sums(path.parent) | {path.stem: _sum(path)}
+    lines = [f"{digest}  {name}.safetensors\n" for name, digest in sorted(known.items())]
+    (path.parent / SUMS).write_text("".join(lines), encoding="utf-8")
+
+
+def _sums(folder: Path | None = None) -> dict[str, str]:
+    """Name -> SHA-256 of the list in the folder of the weights."""
+    path = (folder or WEIGHTS) / SUMS
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return {name.removesuffix(".safetensors"): digest for digest, name in map(str.split, lines)}
+
+
+def _sum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _path(path) -> Path:
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"path must end in .safetensors, got {str(path)!r}")
+    return path
