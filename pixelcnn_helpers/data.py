@@ -134,6 +134,7 @@ def rotated(images: torch.Tensor, degrees: float, generator: torch.Generator | N
     images: integers `(N, C, H, W)`; returns the same type and shape. Levels in between are rounded, and what comes in
     from outside is 0, so turn images of many levels and quantize them afterwards.
     """
+    check_images(images, 256, values=False)
     degrees, device = check_number("degrees", degrees), images.device
     if images.shape[-2] != images.shape[-1]:
         raise ValueError(f"images must be square to be turned, got {images.shape[-2]}×{images.shape[-1]} pixels")

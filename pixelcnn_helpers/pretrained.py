@@ -7,6 +7,7 @@ import json
 import os
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -16,7 +17,9 @@ from .models import GatedPixelCNN, PixelCNN, ShortcutPixelCNN
 
 WEIGHTS = Path(__file__).parent / "weights"
 SUMS = "SHA256SUMS"  # beside the weights, as `sha256sum --check` reads it
-KINDS = {kind.__name__: kind for kind in (PixelCNN, GatedPixelCNN, ShortcutPixelCNN, ConvClassifier, ResidualClassifier)}
+KINDS = {
+    kind.__name__: kind for kind in (PixelCNN, GatedPixelCNN, ShortcutPixelCNN, ConvClassifier, ResidualClassifier)
+}
 
 
 def save_model(model: nn.Module, path, card: dict | None = None) -> Path:
@@ -29,17 +32,26 @@ def save_model(model: nn.Module, path, card: dict | None = None) -> Path:
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     path = _path(path)
-    config, size = getattr(model, "config", None) or None, getattr(model, "size", None)
-    about = {"class": type(model).__name__, "config": config, "size": size}
+    kind, size = type(model).__name__, getattr(model, "size", None)
+    config = model.config if KINDS.get(kind) is type(model) else None
+    about = {"class": kind, "config": config, "size": size if isinstance(size, (tuple, list)) else None}
+    about = json.dumps(about, default=lambda number: number.item())  # NumPy's
     try:
-        metadata = {"format": "pt", "model": json.dumps(about), "card": json.dumps(card or {}, allow_nan=False)}
+        metadata = {"format": "pt", "model": about, "card": json.dumps(card or {}, allow_nan=False)}
     except (TypeError, ValueError) as error:
         raise TypeError(f"card must hold what JSON can hold: {error}") from None
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    # copies, since a file cannot hold two tensors that share memory
+    state = {
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in model.state_dict().items()
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".part")
-    save_file(state, unfinished, metadata)
-    os.replace(unfinished, path)
+    try:
+        save_file(state, unfinished, metadata)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
     return path
 
 
@@ -51,12 +63,14 @@ def load_model(path, model: nn.Module | None = None) -> tuple[nn.Module, dict]:
     weights that do not fit the model.
     """
     path = _path(path)
+    if not isinstance(model, nn.Module | None):
+        raise TypeError(f"model must be a torch.nn.Module or None, got {model!r}")
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}: save_model(model, path) writes one")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118: no dictionary
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dictionary)
         about, card = json.loads(metadata["model"]), json.loads(metadata["card"])
         kind, config, size = about["class"], about["config"], about["size"]
     except (SafetensorError, json.JSONDecodeError) as error:
@@ -69,13 +83,17 @@ def load_model(path, model: nn.Module | None = None) -> tuple[nn.Module, dict]:
                 f"{path} holds a {kind} that is not of this package: "
                 f"build it yourself and pass it, load_model(path, model={kind}(…))"
             )
-        model = KINDS[kind](**config)
+        try:
+            model = KINDS[kind](**config)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path} cannot be read by this version of the package, or is damaged: {error}") from None
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
         first = str(error).splitlines()[1:2] or [str(error)]
         raise ValueError(f"the weights in {path} do not fit this {type(model).__name__}: {first[0].strip()}") from None
-    model.size = None if size is None else tuple(size)
+    if size is not None:
+        model.size = tuple(size)
     return model.eval(), card
 
 

@@ -1,0 +1,444 @@
+"""Weights in files: the same network comes back, a file that is not whole is refused, and those that ship are sound."""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import pickle
+import shutil
+import socket
+
+import numpy as np
+import pytest
+import torch
+from conftest import ConditionalToy, integers, one_hot, refused
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch import nn
+
+from pixelcnn_helpers import (
+    GatedPixelCNN,
+    PixelCNN,
+    ShortcutPixelCNN,
+    assert_causal,
+    load_model,
+    load_pretrained,
+    pretrained,
+    pretrained_names,
+    recipes,
+    sample,
+    save_model,
+)
+from pixelcnn_helpers.classifiers import ConvClassifier, ResidualClassifier, accuracy
+from pixelcnn_helpers.data import load_dataset
+
+REAL = pathlib.Path(__file__).parents[2] / "shared" / "data"
+MODELS = {
+    "PixelCNN": lambda: PixelCNN(3, levels=4, features=6, layers=2, kernel_size=3),
+    "GatedPixelCNN": lambda: GatedPixelCNN(levels=3, features=4, blocks=2, dilations=(1, 2), classes=3),
+    "ShortcutPixelCNN": lambda: ShortcutPixelCNN(levels=3, features=4, blocks=2, classes=3, dropout=0.25),
+    "ConvClassifier": lambda: ConvClassifier(classes=4, width=2),
+    "ResidualClassifier": lambda: ResidualClassifier(width=3),
+}
+CARD = {"data": "«digits»", "epochs": 3, "history": {"train": [2.5, 1e-300], "validation": []}, "best": None}
+
+
+def inputs(model):
+    if not hasattr(model, "levels"):
+        return (torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(0)),)
+    rows = (one_hot([0, model.classes - 1], model.classes),) if model.classes else ()
+    return integers((2, model.channels, 5, 4), model.levels), *rows
+
+
+@torch.no_grad()
+def answer(model):
+    return model.eval()(*inputs(model))
+
+
+def used(model):
+    """A model whose batch norm has seen a batch, as after a training."""
+    model.train()(*inputs(model))
+    return model
+
+
+def tiny(seed=0):
+    torch.manual_seed(seed)
+    return PixelCNN(levels=3, features=4, layers=1, kernel_size=3)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "tiny.safetensors"
+
+
+class Bomb:
+    """Unpickled, it leaves a trace."""
+
+    def __init__(self, trace):
+        self.trace = trace
+
+    def __reduce__(self):
+        return pathlib.Path.touch, (self.trace,)
+
+
+# a reader's own files
+
+
+def test_every_class_that_ships_is_tried_here():
+    assert MODELS.keys() == pretrained.KINDS.keys()
+    assert all(type(make()) is pretrained.KINDS[name] for name, make in MODELS.items())
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_there_and_back(path, kind):
+    model = used(MODELS[kind]())
+    if hasattr(model, "levels"):
+        model.size = (5, 4)
+    assert save_model(model, path.parent / "deep" / path.name, CARD) == path.parent / "deep" / path.name
+    loaded, card = load_model(str(path.parent / "deep" / path.name))
+    assert type(loaded) is type(model)
+    assert loaded.config == model.config
+    assert loaded.size == model.size
+    assert card == CARD
+    assert not any(module.training for module in loaded.modules())
+    assert torch.equal(answer(loaded), answer(model))
+    assert [file.name for file in (path.parent / "deep").iterdir()] == [path.name]
+
+
+@settings(max_examples=15)
+@given(st.data())
+def test_any_config_there_and_back(tmp_path_factory, data):
+    channels, blocks = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3))
+    model = GatedPixelCNN(
+        channels, levels=data.draw(st.integers(2, 5)), features=channels * data.draw(st.integers(1, 3)), blocks=blocks,
+        kernel_size=data.draw(st.sampled_from([1, 3, 5])), first_kernel_size=data.draw(st.sampled_from([3, 5])),
+        dilations=data.draw(st.none() | st.lists(st.integers(1, 3), min_size=blocks, max_size=blocks)),
+        classes=data.draw(st.integers(0, 3)),
+    )  # fmt: skip
+    loaded, card = load_model(save_model(model, tmp_path_factory.getbasetemp() / "any.safetensors"))
+    assert (loaded.config, loaded.size, card) == (model.config, None, {})
+    assert torch.equal(answer(loaded), answer(model))
+
+
+def test_a_loaded_network_draws_the_same_images(path):
+    model = used(MODELS["GatedPixelCNN"]())
+    model.size = (5, 4)
+    loaded, _ = load_model(save_model(model, path))
+    rows = one_hot([0, 1, 2])
+    assert torch.equal(sample(loaded, labels=rows), sample(model, labels=rows))
+
+
+def test_numbers_of_numpy_in_the_config(path):
+    model = GatedPixelCNN(levels=np.int64(3), features=np.int32(4), blocks=2, dilations=np.array([1, 2]))
+    loaded, _ = load_model(save_model(model, path))
+    assert loaded.config == {**model.config, "dilations": [1, 2]}
+
+
+def test_the_model_is_left_as_it_was(path):
+    model = used(tiny().to(memory_format=torch.channels_last))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    save_model(model, path)
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(weight.requires_grad for weight in load_model(path)[0].parameters())
+
+
+def test_a_class_of_ones_own(path):
+    model = used(ConditionalToy())
+    model.size = (5, 4)
+    save_model(model, path, CARD)
+    with refused(ValueError, "ConditionalToy", "not of this package", "load_model(path, model=ConditionalToy(…))"):
+        load_model(path)
+    own = ConditionalToy().train()
+    loaded, card = load_model(path, model=own)
+    assert loaded is own
+    assert (loaded.training, loaded.size, card) == (False, (5, 4), CARD)
+    assert torch.equal(answer(loaded), answer(model))
+
+
+def test_a_class_of_ones_own_may_be_called_like_one_of_ours_and_mean_other_things(path):
+    class PixelCNN(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.size, self.config = 28, object()
+            self.first, self.last = nn.Linear(2, 2), nn.Linear(2, 2)
+            self.last.weight = self.first.weight  # shared memory
+
+    model = PixelCNN()
+    save_model(model, path)
+    with refused(ValueError, "PixelCNN", "not of this package"):
+        load_model(path)
+    loaded, _ = load_model(path, model=PixelCNN())
+    assert loaded.size == 28
+    assert torch.equal(loaded.last.weight, model.first.weight)
+
+
+@pytest.mark.parametrize(
+    ("card", "words"),
+    [
+        ({"loss": float("nan")}, ("float",)),
+        ({"history": [float("inf")]}, ("float",)),
+        ({"model": tiny()}, ("PixelCNN",)),
+        ({"seen": {1, 2}}, ("set",)),
+        ({"loss": np.float32(1)}, ("float32",)),
+        ({(1, 2): 3}, ("tuple",)),
+    ],
+)
+def test_a_card_that_json_cannot_hold(path, card, words):
+    with refused(TypeError, "card", "JSON", *words):
+        save_model(tiny(), path, card)
+    assert not list(path.parent.iterdir())
+
+
+@pytest.mark.parametrize("name", ["tiny.pt", "tiny", "tiny.safetensors.part", "safetensors"])
+def test_another_suffix(path, name):
+    for refuse in (lambda: save_model(tiny(), path.parent / name), lambda: load_model(path.parent / name)):
+        with refused(ValueError, "path", ".safetensors", name):
+            refuse()
+    assert not list(path.parent.iterdir())
+
+
+def test_what_is_no_model(path):
+    with refused(TypeError, "model", "torch.nn.Module", "OrderedDict"):
+        save_model(tiny().state_dict(), path)
+    save_model(tiny(), path)
+    with refused(TypeError, "model", "torch.nn.Module", "ConditionalToy"):
+        load_model(path, model=ConditionalToy)  # the class
+
+
+def test_a_missing_file(path):
+    for missing in (path, path.parent / "deep" / path.name):
+        with refused(FileNotFoundError, str(missing), "save_model(model, path)"):
+            load_model(missing)
+    path.mkdir()
+    with refused(FileNotFoundError, str(path)):
+        load_model(path)
+
+
+DAMAGES = {
+    "empty": lambda data: b"",
+    "a byte": lambda data: data[:1],
+    "half a header": lambda data: data[:100],
+    "short by one": lambda data: data[:-1],
+    "long by one": lambda data: data + b"x",
+    "a page": lambda data: b"<!DOCTYPE html><title>404</title>" * 20,
+    "a pickle": lambda data: pickle.dumps({"weight": [1.0]}),
+    "a bent card": lambda data: data.replace(b'"card":"{', b'"card":"['),
+    "bytes that are no text": lambda data: data.replace(b"epochs", b"\xff\xfe\xfdchs"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_files(path, damage):
+    data = save_model(tiny(), path, CARD).read_bytes()
+    path.write_bytes(DAMAGES[damage](data))
+    assert path.read_bytes() != data
+    with refused(ValueError, str(path), "damaged", "again"):
+        load_model(path)
+
+
+def test_a_header_with_any_byte_bent_is_read_or_refused(path):
+    """No other error gets through, whatever the damage."""
+    data, told = save_model(tiny(), path).read_bytes(), 0
+    for place in range(0, 8 + int.from_bytes(data[:8], "little"), 3):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        try:
+            load_model(path)
+        except ValueError as error:
+            told += 1
+            assert str(path) in str(error)
+    assert told > 100
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        None,
+        {"format": "pt"},
+        {"model": '{"class": "PixelCNN", "config": {}, "size": null}'},
+        {"model": "[]", "card": "{}"},
+        {"model": "null", "card": "{}"},
+        {"model": '{"class": "PixelCNN"}', "card": "{}"},
+    ],
+)
+def test_a_file_of_other_safetensors_content(path, metadata):
+    save_file(tiny().state_dict(), path, metadata)
+    with refused(ValueError, str(path), "not written by save_model"):
+        load_model(path)
+
+
+def test_weights_that_do_not_fit(path):
+    save_model(tiny(), path)
+    for model, words in ((PixelCNN(levels=3, features=6, layers=1, kernel_size=3), "size mismatch"),
+                         (ConditionalToy(), "first.weight")):
+        with refused(ValueError, "the weights in", str(path), "do not fit this", type(model).__name__, words):
+            load_model(path, model=model)
+
+
+@pytest.mark.parametrize("config", [{"colour": 3}, {"features": "many"}, {"layers": 0}])
+def test_a_config_that_no_network_takes(path, config):
+    about = json.dumps({"class": "PixelCNN", "config": config, "size": None})
+    save_file(tiny().state_dict(), path, {"model": about, "card": "{}"})
+    with refused(ValueError, str(path), "this version", "damaged", next(iter(config))):
+        load_model(path)
+
+
+def test_a_failed_write_leaves_the_old_file_whole(path, monkeypatch):
+    old = save_model(tiny(), path, CARD).read_bytes()
+
+    def crashes(state, file, metadata):
+        pathlib.Path(file).write_bytes(b"half a mod")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(pretrained, "save_file", crashes)
+    with pytest.raises(OSError, match="disk full"):
+        save_model(tiny(1), path)
+    assert path.read_bytes() == old
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_nothing_is_ever_unpickled(path, monkeypatch):
+    trace = path.parent / "exploded"
+    for name in (path.name, "tiny.pt"):
+        (path.parent / name).write_bytes(pickle.dumps(Bomb(trace)))
+        with pytest.raises(ValueError, match=r"damaged|must end in"):
+            load_model(path.parent / name)
+        torch.save({"weight": Bomb(trace)}, path.parent / name)
+        with pytest.raises(ValueError, match=r"damaged|must end in"):
+            load_model(path.parent / name)
+    monkeypatch.setattr(pretrained, "WEIGHTS", path.parent)
+    pretrained.publish(path)
+    with refused(ValueError, str(path), "damaged"):
+        load_pretrained("tiny")
+    assert not trace.exists()
+    pickle.loads(pickle.dumps(Bomb(trace)))  # it does go off
+    assert trace.exists()
+
+
+# those that ship
+
+
+@pytest.fixture
+def shelf(path, monkeypatch):
+    """A folder of weights with two networks in it."""
+    monkeypatch.setattr(pretrained, "WEIGHTS", path.parent)
+    for name, seed in (("tiny", 0), ("small", 1)):
+        pretrained.publish(save_model(tiny(seed), path.parent / f"{name}.safetensors", {"recipe": name}))
+    return path.parent
+
+
+def test_loads_what_was_published(shelf, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError("network is unreachable")
+
+    for name in ("socket", "create_connection", "getaddrinfo"):
+        monkeypatch.setattr(socket, name, refuse)
+    assert sorted(pretrained_names()) == ["small", "tiny"]
+    model, card = load_pretrained("tiny")
+    assert card == {"recipe": "tiny"}
+    assert not model.training
+    assert torch.equal(answer(model), answer(tiny()))
+
+
+def test_the_list_of_sums_is_one_that_sha256sum_reads(shelf):
+    def lines():
+        return [
+            f"{hashlib.sha256((shelf / f'{name}.safetensors').read_bytes()).hexdigest()}  {name}.safetensors"
+            for name in ("small", "tiny")
+        ]
+
+    assert (shelf / "SHA256SUMS").read_text().splitlines() == lines()
+    pretrained.publish(save_model(tiny(2), shelf / "tiny.safetensors"))  # another of the same name
+    assert (shelf / "SHA256SUMS").read_text().splitlines() == lines()
+    assert torch.equal(answer(load_pretrained("tiny")[0]), answer(tiny(2)))
+
+
+@pytest.mark.parametrize("name", ["digits", "", "../tiny", "tiny.safetensors", None, 3])
+def test_an_unknown_name(shelf, name):
+    with refused(ValueError, "name", "'small', 'tiny'", repr(name)):
+        load_pretrained(name)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_that_ships(shelf, damage):
+    path = shelf / "tiny.safetensors"
+    path.write_bytes(DAMAGES[damage](save_model(tiny(), path, CARD).read_bytes()))
+    with refused(ValueError, str(path), "not the file that was published", "SHA256SUMS", "install the package again"):
+        load_pretrained("tiny")
+
+
+def test_another_file_in_its_place(shelf):
+    shutil.copy(shelf / "small.safetensors", shelf / "tiny.safetensors")
+    load_model(shelf / "tiny.safetensors")  # a good one, but
+    with refused(ValueError, "tiny.safetensors", "not the file that was published", "SHA-256"):
+        load_pretrained("tiny")
+
+
+def test_a_weight_changed_by_one_bit(shelf):
+    path = shelf / "tiny.safetensors"
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with refused(ValueError, "tiny.safetensors", "not the file that was published"):
+        load_pretrained("tiny")
+
+
+def test_a_missing_file_that_ships(shelf):
+    (shelf / "tiny.safetensors").unlink()
+    with refused(ValueError, "tiny.safetensors", "is not there", "install the package again"):
+        load_pretrained("tiny")
+    assert load_pretrained("small")
+
+
+def test_without_any_weights(path, monkeypatch):
+    monkeypatch.setattr(pretrained, "WEIGHTS", path.parent / "nowhere")
+    assert pretrained_names() == []
+    with refused(ValueError, "name", "'tiny'"):
+        load_pretrained("tiny")
+
+
+def test_the_folder_holds_what_the_list_says_and_no_more_than_25_mb():
+    files = [file for file in pretrained.WEIGHTS.glob("*") if file.name != pretrained.SUMS]
+    assert {file.name for file in files} == {f"{name}.safetensors" for name in pretrained_names()}
+    assert sum(file.stat().st_size for file in files) <= 25e6
+    assert set(pretrained_names()) <= recipes.RECIPES.keys()
+
+
+@pytest.mark.parametrize("name", pretrained_names())
+def test_a_network_that_ships(name):
+    model, card = load_pretrained(name)
+    assert {field.name for field in dataclasses.fields(recipes.Recipe)} < card.keys()
+    told = {"images", "images_seen", "seconds", "hardware", "versions", "history", "test", "weights"}
+    assert told < card.keys()
+    assert card["recipe"] == name
+    assert (card["network"], card["config"]) == (type(model).__name__, model.config)
+    assert card["weights"] == sum(weight.numel() for weight in model.parameters())
+    assert model.size == (28, 28)
+    assert not model.training
+    assert all(value.isfinite().all() for value in model.state_dict().values())
+    if isinstance(model, GatedPixelCNN):
+        assert model.reach >= 27  # every row above the last one
+    if hasattr(model, "levels"):
+        assert_causal(model, labels=one_hot([0], model.classes) if model.classes else None)
+
+
+@pytest.fixture(scope="module")
+def mnist():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PIXELCNN_DATA", str(REAL))
+        return load_dataset("mnist")
+
+
+@pytest.mark.skipif(not (REAL / "MNIST" / "raw").is_dir(), reason="no MNIST beside the repository")
+@pytest.mark.parametrize("name", pretrained_names())
+def test_the_figures_on_the_card_are_those_of_the_network(name, mnist):
+    model, card = load_pretrained(name)
+    recipe = recipes.Recipe(**{field.name: card[field.name] for field in dataclasses.fields(recipes.Recipe)})
+    if recipes.is_classifier(model):
+        for levels, share in card["test"]["accuracy"].items():
+            found = accuracy(model, mnist.test[::20], mnist.test_classes[::20], int(levels))
+            assert found == pytest.approx(share, abs=6 / 500)  # six images of these 500
+    else:
+        found = recipes.measured(model, recipe, mnist, every=20)
+        assert found["images"] == 500
+        assert found["nats_per_image"] == pytest.approx(card["test"]["every_20th"], rel=1e-3)
