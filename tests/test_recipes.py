@@ -1,0 +1,375 @@
+"""Recipes: what they build, how they are changed, trained, stopped, gone on with, and measured again."""
+
+import math
+import socket
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+from conftest import integers, refused
+
+from pixelcnn_helpers import Dataset, GatedPixelCNN, fit, load_model, nats, pretrained, receptive_field, recipes
+from pixelcnn_helpers.__main__ import main
+from pixelcnn_helpers.data import load_dataset
+from pixelcnn_helpers.recipes import KINDS, RECIPES, Recipe, as_seen, changed, evaluate, measured, train
+
+# "neutral-mnist" made small enough to be trained on the bundled digits in a second
+TINY = [
+    "data=digits", "levels=17", "features=8", "blocks=1", "dilations=[1]", "epochs=1", "learning_rate=0.02",
+    "held_out=100", "compile=false",
+]  # fmt: skip
+GREYS = Dataset(
+    "greys", 256, integers((24, 1, 28, 28), 256).to(torch.uint8), torch.arange(24) % 10,
+    integers((40, 1, 28, 28), 256, seed=1).to(torch.uint8), torch.arange(40) % 10,
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def shelf(tmp_path, monkeypatch):
+    """Empty folders for weights and checkpoints, and the CPU, where the same seed gives the same bits."""
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    monkeypatch.setattr(pretrained, "WEIGHTS", tmp_path / "weights")
+    monkeypatch.setattr(recipes, "CHECKPOINTS", tmp_path / "checkpoints")
+    return tmp_path / "weights"
+
+
+def tiny(shelf, *settings, name="neutral-mnist", **options):
+    return train(name, settings=[*TINY, *settings], folder=shelf, **options)
+
+
+def weights(path):
+    return load_model(path)[0].state_dict()
+
+
+def same(a, b):
+    return all(torch.equal(value, b[name]) for name, value in a.items())
+
+
+def watch_fit(monkeypatch, **more):
+    """What `train` hands to `fit`, which also gets `more`."""
+    seen = []
+
+    def watched(model, images, labels=None, **options):
+        seen.append({"images": images, "labels": labels, **options})
+        return fit(model, images, labels, **options, **more)
+
+    monkeypatch.setattr(recipes, "fit", watched)
+    return seen
+
+
+def after_one_epoch(history):
+    raise KeyboardInterrupt
+
+
+# recipes, and changes to them
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_builds_its_network(name):
+    recipe = RECIPES[name]
+    model = KINDS[recipe.network](**recipe.config)
+    assert recipe.data == "mnist"
+    if recipes.is_classifier(model):
+        assert model.classes == 10
+    else:
+        assert model.levels == recipe.config["levels"]
+        assert (model.classes == 10) == (name in ("conditional-mnist", "shortcut-mnist"))
+        assert recipe.drawn == (model.levels == 2)
+    if isinstance(model, GatedPixelCNN):
+        assert model.reach >= 27  # every row above the last one
+
+
+def test_the_field_of_two_stacks_is_every_earlier_pixel_of_mnist():
+    """Seen from the middle of the last row, by gradient."""
+    field = receptive_field(GatedPixelCNN(**recipes.two_stacks(features=2, levels=2)), 27, 14, (28, 28))
+    assert field[:27].all()
+    assert field[27].tolist() == [True] * 14 + [False] * 14
+
+
+def test_settings():
+    recipe = changed(RECIPES["conditional-mnist"], [
+        "epochs=3", "learning_rate=1", "rotation=7.5", "drawn=true", "compile=false", "data=fashion",
+        "features=16", "dilations=[1, 2]", "blocks=2", "kernel_size=5",
+    ])  # fmt: skip
+    assert recipe == Recipe(
+        "GatedPixelCNN", {
+            "levels": 8, "features": 16, "blocks": 2, "dilations": [1, 2], "classes": 10, "kernel_size": 5,
+        }, data="fashion", epochs=3, learning_rate=1, rotation=7.5, drawn=True, compile=False,
+    )  # fmt: skip
+    assert RECIPES["conditional-mnist"].config["features"] == 48  # unchanged itself
+    assert changed(recipe, []) is recipe
+    assert changed(recipe, ['data="digits"']).data == "digits"
+    assert changed(RECIPES["pixelcnn-mnist"], ["features=10"]).config["features"] == 10  # None, unless it is set
+
+
+def test_another_network_keeps_the_arguments_that_it_knows():
+    recipe = changed(RECIPES["conditional-mnist"], ["network=ShortcutPixelCNN", "dropout=0"])
+    assert recipe.config == {"levels": 8, "features": 48, "blocks": 8, "classes": 10, "dropout": 0}
+    assert KINDS[recipe.network](**recipe.config).classes == 10
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("epochs", ("KEY=VALUE", "'epochs'")),
+        ("", ("KEY=VALUE", "''")),
+        ("=3", ("KEY=VALUE", "'=3'")),
+        ("colour=red", ("KEY=VALUE", "epochs", "features", "'colour=red'")),
+        ("config={}", ("KEY=VALUE", "'config={}'")),
+        ("dropout=0.5", ("KEY=VALUE", "'dropout=0.5'")),  # of another network
+        ("epochs=", ("epochs", "like 6", "''")),
+        ("epochs=many", ("epochs", "like 6", "'many'")),
+        ("epochs=1.5", ("epochs", "like 6", "'1.5'")),
+        ("epochs=true", ("epochs", "like 6", "'true'")),
+        ("epochs=null", ("epochs", "like 6", "'null'")),
+        ("compile=1", ("compile", "like True", "'1'")),
+        ("compile=False", ("compile", "like True", "'False'")),  # Python's, not JSON's
+        ("learning_rate=fast", ("learning_rate", "like 0.002", "'fast'")),
+        ("data=3", ("data", "like 'mnist'", "'3'")),
+        ("dilations=2", ("dilations", "like [1", "'2'")),
+        ("network=Perceptron", ("network", "GatedPixelCNN", "ShortcutPixelCNN", "'Perceptron'")),
+    ],
+)
+def test_bad_settings(setting, words):
+    with refused(ValueError, *words):
+        changed(RECIPES["neutral-mnist"], [setting, "seed=1"])
+
+
+# training
+
+
+def test_training_writes_weights_and_their_card(shelf, capsys):
+    path = tiny(shelf)
+    said = capsys.readouterr().out
+    assert path == shelf / "neutral-mnist.safetensors"
+    assert {file.name for file in shelf.iterdir()} == {path.name, "SHA256SUMS"}
+    assert not list(recipes.CHECKPOINTS.iterdir())
+    model, card = pretrained.load_pretrained("neutral-mnist")
+    data = load_dataset("digits")
+    count = sum(weight.numel() for weight in model.parameters())
+    made = changed(RECIPES["neutral-mnist"], TINY)
+    assert {name: card[name] for name in asdict(made)} == asdict(replace(made, config=model.config))
+    assert (card["recipe"], card["weights"], card["images"]) == ("neutral-mnist", count, 1397)
+    assert card["images_seen"] == 21 * 64
+    assert card["history"]["steps"] == [21]
+    assert len(card["history"]["validation"]) == 1
+    assert card["seconds"] == round(card["history"]["seconds"][-1])
+    assert {"python", "torch"} <= card["versions"].keys()
+    assert card["hardware"]
+    found = nats(model, data.test)
+    assert card["test"] == {
+        "images": 300, "nats_per_image": pytest.approx(found.mean().item()),
+        "deviation": pytest.approx(found.std().item()), "nats_per_pixel": pytest.approx(found.mean().item() / 64),
+        "bits_per_dim": pytest.approx(found.mean().item() / 64 / math.log(2)),
+        "every_20th": pytest.approx(found[::20].mean().item()),
+    }  # fmt: skip
+    assert card["test"]["bits_per_dim"] < math.log2(17)
+    assert f"{count:,} weights, on {data}" in said
+    assert f"{found.mean():.2f} nats per image" in said
+
+
+def test_a_network_with_classes_sees_them(shelf, monkeypatch):
+    seen = watch_fit(monkeypatch)
+    path = tiny(shelf, name="conditional-mnist")
+    data, (model, card) = load_dataset("digits"), load_model(path)
+    assert torch.equal(seen[0]["labels"].argmax(1), data.train_classes[:1397])
+    assert torch.equal(seen[0]["validation"][1].argmax(1), data.train_classes[1397:])
+    right = nats(model, data.test, torch.eye(10)[data.test_classes]).mean().item()
+    assert card["test"]["nats_per_image"] == pytest.approx(right)
+    assert "read_as_asked" not in card["test"]  # the judge reads MNIST
+
+
+def test_same_seed_same_weights(tmp_path):
+    runs = []
+    for seed in (5, 5, 6):
+        torch.rand(3)  # whatever the caller drew before
+        runs.append(weights(tiny(tmp_path / str(len(runs)), f"seed={seed}")))
+    assert same(runs[0], runs[1])
+    assert not same(runs[0], runs[2])
+
+
+def test_the_held_out_images_choose_and_are_not_trained_on(shelf, monkeypatch):
+    seen = watch_fit(monkeypatch)
+    tiny(shelf, "levels=4", "patience=3")
+    data = load_dataset("digits")
+    assert torch.equal(seen[0]["images"], recipes.quantize(data.train[:-100], 4, 17))
+    assert torch.equal(seen[0]["validation"][0], recipes.quantize(data.train[-100:], 4, 17))
+    assert (seen[0]["patience"], seen[0]["compile"], seen[0]["augment"]) == (3, False, None)
+
+
+def test_rotation_turns_in_full_resolution(shelf, monkeypatch):
+    seen = watch_fit(monkeypatch)
+    tiny(shelf, "levels=2", "rotation=30")
+    images, augment = seen[0]["images"], seen[0]["augment"]
+    assert torch.equal(images, load_dataset("digits").train[:-100])  # 17 levels go in
+    turned = augment(images.long(), torch.Generator().manual_seed(0))
+    assert turned.max() == 1  # and 2 come out
+    assert not torch.equal(turned, recipes.quantize(images, 2, 17))
+    assert torch.equal(turned, augment(images.long(), torch.Generator().manual_seed(0)))
+
+
+def test_black_and_white_is_drawn_afresh_in_training_and_once_for_all_elsewhere(shelf, monkeypatch):
+    monkeypatch.setattr(recipes, "load_dataset", lambda name: GREYS)
+    seen = watch_fit(monkeypatch)
+    settings = [*TINY, "data=mnist", "levels=2", "features=2", "held_out=8"]
+    cards = [load_model(train("gated-binary-mnist", False, settings, shelf / str(i)))[1] for i in range(2)]
+    images, augment = seen[0]["images"], seen[0]["augment"]
+    assert torch.equal(images, GREYS.train[:16])  # grey ones go in
+    first, second, again = (augment(images.long(), torch.Generator().manual_seed(seed)) for seed in (0, 1, 0))
+    assert set(first.unique().tolist()) == {0, 1}
+    assert torch.equal(first, again)
+    assert (first != second).double().mean().item() == pytest.approx(1 / 3, abs=0.02)  # the mean of 2p(1 - p)
+    held = [one["validation"][0] for one in seen]
+    assert set(held[0].unique().tolist()) == {0, 1}
+    assert torch.equal(*held)
+    assert cards[0]["test"] == cards[1]["test"]
+
+
+def test_black_and_white_of_fewer_levels():
+    recipe = replace(RECIPES["gated-binary-mnist"], data="digits")
+    ramp = torch.arange(17).view(1, 1, 1, 17).expand(400, 1, 5, 17)
+    share = as_seen(recipe, ramp, 17).double().mean((0, 1, 2))
+    assert torch.allclose(share, torch.arange(17).double() / 16, atol=0.05)
+
+
+@pytest.mark.parametrize("drawn", [True, False])
+def test_a_quick_measurement_is_of_the_same_images(drawn):
+    """Every 20th one, with the pixels drawn for it in the whole measurement."""
+    recipe = Recipe("GatedPixelCNN", {"levels": 2, "features": 2, "blocks": 1}, drawn=drawn)
+    model = GatedPixelCNN(**recipe.config).eval()
+    whole, part = measured(model, recipe, GREYS), measured(model, recipe, GREYS, every=20)
+    assert (whole["images"], part["images"]) == (40, 2)
+    assert part["nats_per_image"] == pytest.approx(whole["every_20th"])
+    assert part["nats_per_image"] != pytest.approx(whole["nats_per_image"], rel=1e-6)
+
+
+def test_a_classifier(shelf, monkeypatch, capsys):
+    monkeypatch.setattr(recipes, "load_dataset", lambda name: GREYS)
+    path = train("judge-mnist", settings=["width=2", "epochs=2", "held_out=4", "batch_size=6"], folder=shelf)
+    model, card = pretrained.load_pretrained("judge-mnist")
+    assert type(model).__name__ == card["network"] == "ConvClassifier"
+    assert card["config"] == model.config
+    assert (card["images"], card["images_seen"]) == (20, 36)  # three batches of six, twice
+    assert card["test"]["images"] == 40
+    assert {int(levels) for levels in card["test"]["accuracy"]} == set(recipes.JUDGED_LEVELS)
+    assert all(0 <= share <= 1 for share in card["test"]["accuracy"].values())
+    assert f"{path}: accuracy by grey levels" in capsys.readouterr().out
+    evaluate("judge-mnist")
+    _, before, after = capsys.readouterr().out.splitlines()
+    assert before.removeprefix("  its card") == after.removeprefix("  measured")
+
+
+def test_what_the_judge_reads(shelf, monkeypatch):
+    """Of a network that draws what it is asked for, and of one that draws noughts."""
+
+    class Judge(torch.nn.Module):
+        def forward(self, images):
+            return 9 * torch.nn.functional.one_hot(images[:, 0, 0, 0].mul(9).round().long(), 10).float()
+
+    def draws(told):
+        return lambda model, labels: told(labels.argmax(1)).view(-1, 1, 1, 1).expand(-1, 1, 28, 28)
+
+    model = GatedPixelCNN(levels=10, features=2, blocks=1, classes=10)
+    monkeypatch.setattr(recipes, "load_pretrained", lambda name: ({"judge-mnist": Judge()}[name], {}))
+    monkeypatch.setattr(recipes, "read", lambda judge, images, levels: judge(images / (levels - 1)))
+    for told, share in ((lambda asked: asked, 1.0), (torch.zeros_like, 0.1)):
+        monkeypatch.setattr(recipes, "sample", draws(told))
+        assert recipes.read_as_asked(model, per_class=3) == pytest.approx(share)
+
+
+def test_versions_of_a_checkout_that_was_never_installed(monkeypatch):
+    def version(name):
+        if name == "pixelcnn-helpers":
+            raise recipes.PackageNotFoundError(name)
+        return "1.2.3"
+
+    monkeypatch.setattr(recipes, "version", version)
+    assert recipes.versions()["torch"] == "1.2.3"
+    assert "pixelcnn-helpers" not in recipes.versions()
+
+
+# stopped, and gone on with
+
+
+def test_interrupted_and_resumed_it_ends_in_the_same_weights(shelf, tmp_path, monkeypatch, capsys):
+    whole = tiny(tmp_path / "whole", "epochs=2")
+    checkpoint = recipes.CHECKPOINTS / "neutral-mnist.pt"
+    with monkeypatch.context() as patch:
+        watch_fit(patch, callback=after_one_epoch)
+        assert tiny(shelf, "epochs=2") is None
+    assert "train neutral-mnist --resume" in capsys.readouterr().out
+    assert checkpoint.exists()
+    assert not shelf.exists()
+
+    saved = checkpoint.read_bytes()
+    with refused(ValueError, str(checkpoint), "unfinished", "--resume", "delete"):
+        tiny(shelf, "epochs=2")
+    with refused(ValueError, "checkpoint", "another training", "42 there, 63 here"):
+        tiny(shelf, "epochs=3", resume=True)
+    assert checkpoint.read_bytes() == saved
+
+    resumed = tiny(shelf, "epochs=2", resume=True)
+    assert not checkpoint.exists()
+    assert same(weights(resumed), weights(whole))
+    assert load_model(resumed)[1]["history"]["steps"] == [21, 42]
+    assert load_model(resumed)[1]["images_seen"] == 42 * 64
+
+
+def test_resume_without_a_checkpoint_begins(shelf):
+    assert tiny(shelf, resume=True).is_file()
+
+
+# measured again
+
+
+def test_evaluate(shelf, capsys):
+    tiny(shelf)
+    _, card = pretrained.load_pretrained("neutral-mnist")
+    capsys.readouterr()
+    main(["evaluate", "neutral-mnist"])
+    name, before, after = capsys.readouterr().out.splitlines()
+    assert name == "neutral-mnist"
+    assert before.removeprefix("  its card") == after.removeprefix("  measured")
+    assert f"{card['test']['nats_per_image']:.2f} nats per image" in before
+    assert "(300 test images)" in before
+    assert evaluate("neutral-mnist") == pytest.approx(card["test"])
+
+
+# the command line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "nonsense"], ("conditional-mnist", "gated-binary-mnist", "'nonsense'")),
+        (["train", "neutral-mnist", "--set", "epochs"], ("KEY=VALUE", "'epochs'")),
+        (["train", "neutral-mnist", "--set", "seed=1", "epochs=many"], ("epochs", "'many'")),
+        (["train", "neutral-mnist", "--set", "data=nonsense"], ("'digits', 'mnist'", "'nonsense'")),
+        (["train", "neutral-mnist", "--set", "data=digits"], ("images left to train on", "-503")),
+        (["train", "neutral-mnist", "--set", "data=digits", "epochs=0", "held_out=100"], ("epochs", "at least 1")),
+        (["train", "neutral-mnist", "--set", "data=digits", "blocks=2"], ("dilations", "2 blocks")),
+        (["train", "neutral-mnist", "--set", "data=digits", "dilations=[1,2,3,4,5,6,7,8.5]"], ("integer", "8.5")),
+        (["train", "pixelcnn-mnist", "--set", "data=digits", "features=many"], ("features", "many")),
+        (["train", "conditional-mnist", "--set", "data=digits", "held_out=1", "classes=5"], ("at least 10", "got 5")),
+        (["train", "neutral-mnist"], ("MNIST", "could not be downloaded", "PIXELCNN_DATA")),
+        (["evaluate", "nonsense"], ("'made'", "'nonsense'")),
+        (["evaluate", "made"], ("MNIST", "could not be downloaded", "PIXELCNN_DATA")),
+    ],
+)
+def test_errors_are_one_line(shelf, monkeypatch, tmp_path, arguments, words):
+    def refuse(*args, **kwargs):
+        raise OSError("network is unreachable")
+
+    for name in ("socket", "create_connection", "getaddrinfo"):
+        monkeypatch.setattr(socket, name, refuse)
+    monkeypatch.setenv("PIXELCNN_DATA", str(tmp_path / "data"))
+    card = asdict(RECIPES["neutral-mnist"]) | {"test": {}}
+    pretrained.publish(pretrained.save_model(GatedPixelCNN(features=2, blocks=1), shelf / "made.safetensors", card))
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    said = stopped.value.code
+    assert said.startswith(f"python -m pixelcnn_helpers {arguments[0]}: ")
+    assert "\n" not in said
+    assert all(word in said for word in words), said
+    assert not recipes.CHECKPOINTS.exists()
+    assert {file.name for file in shelf.iterdir()} == {"made.safetensors", "SHA256SUMS"}
