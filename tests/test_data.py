@@ -12,7 +12,7 @@ import torch
 from conftest import integers, refused
 
 from pixelcnn_helpers import Dataset, load_digits, load_mnist, load_profile_data, profile, quantize, soft_label
-from pixelcnn_helpers.data import data_folder
+from pixelcnn_helpers.data import bernoulli, data_folder, load_dataset, rotated
 
 REAL = pathlib.Path(__file__).parents[2] / "shared" / "data"
 NAMES = {"mnist": "MNIST", "fashion": "FashionMNIST", "emnist-letters": "EMNIST"}
@@ -265,6 +265,129 @@ def test_quantize_there_and_back():
 def test_bad_input(args, error, words):
     with refused(error, *words):
         quantize(*args)
+
+
+# turned, and drawn in black and white
+
+
+def turned_by(monkeypatch, share):
+    """`rotated` with every random angle at this share of the way from -degrees to degrees."""
+    monkeypatch.setattr(torch, "rand", lambda n, **options: torch.full((n,), float(share)))
+    return rotated
+
+
+@pytest.mark.parametrize("size", [1, 5, 8, 28])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int64])
+def test_turned_by_nothing(size, dtype):
+    images = integers((3, 2, size, size), 256).to(dtype)
+    found = rotated(images, 0)
+    assert found.dtype == dtype
+    assert torch.equal(found, images)
+
+
+@pytest.mark.parametrize("size", [5, 8, 28])
+@pytest.mark.parametrize(("degrees", "quarters"), [(90, 1), (180, 2), (270, 3), (360, 4)])
+def test_turned_by_right_angles(monkeypatch, size, degrees, quarters):
+    images = integers((3, 2, size, size), 256)
+    up, down = (turned_by(monkeypatch, share)(images, degrees) for share in (1, 0))
+    assert torch.equal(up, images.rot90(quarters, (2, 3)))
+    assert torch.equal(down, images.rot90(-quarters, (2, 3)))
+
+
+def test_angles_are_spread_evenly_and_each_image_has_its_own():
+    """Measured on a spot away from the centre: its direction from there."""
+    images = torch.zeros(2000, 1, 29, 29, dtype=torch.uint8)
+    images[:, :, 13:16, 23:26] = 255  # ten pixels to the right of the centre
+    images, rows = rotated(images, 30, torch.Generator().manual_seed(0)).double()[:, 0], torch.arange(29) - 14.0
+    across, up = (images * rows).sum((1, 2)), -(images * rows[:, None]).sum((1, 2))
+    angles = torch.atan2(up, across).rad2deg()
+    assert -30.5 < angles.min() < -29 < 29 < angles.max() < 30.5
+    counts = angles.histc(6, -30, 30)
+    assert ((counts / 2000 - 1 / 6).abs() < 0.03).all()
+    assert ((across**2 + up**2).sqrt() / images.sum((1, 2)) - 10).abs().max() < 0.1  # neither nearer nor farther
+
+
+def test_what_comes_in_is_black_and_the_images_are_left_alone(monkeypatch):
+    images = torch.full((1, 1, 8, 8), 255)
+    found = turned_by(monkeypatch, 1)(images, 45)
+    assert found[0, 0, [0, 0, -1, -1], [0, -1, 0, -1]].tolist() == [0, 0, 0, 0]
+    assert found[0, 0, 2:6, 2:6].min() == 255
+    assert images.min() == 255
+
+
+@pytest.mark.parametrize("draw", [lambda x, g=None: rotated(x, 30, g), bernoulli])
+def test_a_generator_repeats_what_was_drawn(draw):
+    images = integers((5, 1, 8, 8), 256)
+    found = [draw(images, torch.Generator().manual_seed(seed)) for seed in (3, 3, 4)]
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+    torch.manual_seed(3)
+    assert torch.equal(draw(images), found[0])
+
+
+@pytest.mark.parametrize(
+    ("args", "error", "words"),
+    [
+        ((integers((1, 1, 4, 5), 4), 10), ValueError, ("images", "square", "4×5")),
+        ((integers((1, 1, 4, 4), 4), -10), ValueError, ("degrees", "at least 0", "got -10")),
+        ((integers((1, 1, 4, 4), 4), math.inf), ValueError, ("degrees", "finite", "inf")),
+        ((integers((1, 1, 4, 4), 4), "10"), TypeError, ("degrees", "number", "str '10'")),
+        ((torch.rand(1, 1, 4, 4), 10), TypeError, ("images", "integers", "float32")),
+        ((integers((4, 4), 4), 10), ValueError, ("images", "(N, C, H, W)", "(4, 4)")),
+    ],
+)
+def test_what_cannot_be_turned(args, error, words):
+    with refused(error, *words):
+        rotated(*args)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
+def test_bernoulli(dtype):
+    levels = torch.tensor([0, 1, 64, 128, 254, 255])
+    found = bernoulli(levels.to(dtype).view(1, 1, 1, -1).expand(20000, 1, 2, 6), torch.Generator().manual_seed(0))
+    assert (found.dtype, found.shape) == (torch.uint8, (20000, 1, 2, 6))
+    share, wanted = found.double().mean((0, 1, 2)), levels / 255
+    assert (share[0], share[-1]) == (0, 1)
+    assert ((share - wanted).abs() <= 4 * (wanted * (1 - wanted) / 40000).sqrt()).all()
+    assert 0 < share[1] < share[-2] < 1
+
+
+def test_bernoulli_wants_grey_levels():
+    with refused(TypeError, "images", "integers 0 … 255", "float32"):
+        bernoulli(torch.rand(1, 1, 2, 2))
+    with refused(ValueError, "images", "0 … 255", "0 … 256"):
+        bernoulli(torch.tensor([[[[0, 256]]]]))
+
+
+# data sets
+
+
+def test_the_digits_as_a_data_set(monkeypatch, offline):
+    monkeypatch.setenv("PIXELCNN_PROFILE", "quick")
+    data, other = load_dataset("digits"), load_profile_data()
+    assert data.name == "bundled digits"
+    for part in ("train", "train_classes", "test", "test_classes"):
+        assert torch.equal(getattr(data, part), getattr(other, part))
+    assert not offline
+
+
+@pytest.mark.parametrize("variant", NAMES)
+def test_mnist_and_its_sisters_as_data_sets(folder, offline, variant):
+    write_files(folder, variant)
+    data = load_dataset(variant)
+    assert str(data) == f"{NAMES[variant]}: 6 training and 4 test images of 28×28 pixels, 256 grey levels"
+    for train, images, classes in ((True, data.train, data.train_classes), (False, data.test, data.test_classes)):
+        wanted = load_mnist(train, variant)
+        assert torch.equal(images, wanted[0])
+        assert torch.equal(classes, wanted[1])
+    assert not offline
+
+
+def test_a_data_set_that_is_not_there(folder, offline):
+    with refused(FileNotFoundError, "MNIST", "PIXELCNN_DATA"):
+        load_dataset("mnist")
+    with refused(ValueError, "name", "'digits', 'mnist', 'fashion', 'emnist-letters'", "'kmnist'"):
+        load_dataset("kmnist")
 
 
 # profiles

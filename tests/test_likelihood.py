@@ -8,7 +8,18 @@ import torch
 from conftest import ConditionalToy, integers, one_hot, refused
 from torch import nn
 
-from pixelcnn_helpers import PixelCNN, bits_per_dim, marginal_bits_per_dim, nats, uniform_bits_per_dim
+from pixelcnn_helpers import (
+    GatedPixelCNN,
+    PixelCNN,
+    bits_per_dim,
+    class_posterior,
+    fit,
+    marginal_bits_per_dim,
+    nats,
+    quantize,
+    uniform_bits_per_dim,
+)
+from pixelcnn_helpers.data import load_dataset
 from pixelcnn_helpers.models import AutoregressiveModel
 
 
@@ -114,6 +125,72 @@ def test_images_of_any_integer_type():
     model, images = PixelCNN(levels=3, features=6, layers=1, kernel_size=3), integers((5, 1, 4, 4), 3)
     for dtype in (torch.uint8, torch.int8, torch.int16, torch.int32):
         assert torch.equal(nats(model, images.to(dtype)), nats(model, images))
+
+
+class OfAClass(AutoregressiveModel):
+    """Every pixel apart, with a distribution for each class: `table` holds probabilities `(classes, levels)`."""
+
+    def __init__(self, table):
+        super().__init__(1, table.shape[1], table.shape[0])
+        self.table = nn.Parameter(table)
+
+    def logits(self, x, labels=None):
+        rows = (labels @ self.table).log()  # (N, levels)
+        return rows[:, :, None, None, None].expand(-1, -1, *x.shape[1:])
+
+
+def test_posterior_by_hand():
+    table = torch.tensor([[0.5, 0.5], [0.25, 0.75], [1.0, 0.0]], dtype=torch.float64)
+    images = torch.tensor([[[[0, 1]]], [[[1, 1]]], [[[0, 0]]]])
+    likelihood = torch.tensor([[1 / 4, 3 / 16, 0], [1 / 4, 9 / 16, 0], [1 / 4, 1 / 16, 1]], dtype=torch.float64)
+    found = class_posterior(OfAClass(table), images)
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found, likelihood / likelihood.sum(1, keepdim=True))
+
+
+@pytest.mark.parametrize("batch_size", [2, 5, 256])
+def test_posterior_is_the_softmax_of_the_likelihoods(batch_size):
+    model, images = ConditionalToy(dropout=0.5).train(), integers((5, 1, 6, 6), 3).to(torch.uint8)
+    found = class_posterior(model, images, batch_size)
+    assert found.shape == (5, 3)
+    assert not found.requires_grad
+    assert torch.allclose(found.sum(1), torch.ones(5, dtype=torch.float64))
+    logs = torch.stack([-nats(model, images, one_hot([label]).expand(5, 3)) for label in range(3)], 1)
+    torch.testing.assert_close(found, logs.exp() / logs.exp().sum(1, keepdim=True), rtol=1e-4, atol=1e-6)
+    assert model.training
+
+
+def test_posterior_of_large_images():
+    """Thousands of nats are no matter for a softmax that subtracts the largest."""
+    table = torch.tensor([[0.5, 0.5], [0.4, 0.6]])
+    found = class_posterior(OfAClass(table), torch.zeros(1, 1, 60, 60, dtype=torch.long))
+    assert torch.equal(found, torch.tensor([[1.0, 0.0]], dtype=torch.float64))
+
+
+def test_a_network_reads_digits_better_than_chance():
+    data = load_dataset("digits")
+    images, test = (quantize(part, 4, 17) for part in (data.train, data.test))
+    model, rows = GatedPixelCNN(levels=4, features=16, blocks=2, classes=10), one_hot(data.train_classes, 10)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ACCELERATE_USE_CPU", "true")
+        fit(model, images, rows, epochs=4, batch_size=32, learning_rate=0.02, progress=False)
+    found = class_posterior(model, test).argmax(1)
+    assert (found == data.test_classes).double().mean() > 0.6  # chance: 0.1
+
+
+@pytest.mark.parametrize(
+    ("args", "error", "words"),
+    [
+        ((PixelCNN(levels=3, features=2, layers=1), integers((2, 1, 4, 4), 3)), ValueError, ("classes", "PixelCNN")),
+        ((ConditionalToy(), integers((2, 1, 4, 4), 4)), ValueError, ("images", "0 … 2", "0 … 3")),
+        ((ConditionalToy(), integers((2, 1, 4, 4), 3).float()), TypeError, ("images", "integers", "float32")),
+        ((ConditionalToy(), integers((2, 1, 4, 4), 3), 0), ValueError, ("batch_size", "at least 1", "got 0")),
+        ((nn.Linear(1, 1), integers((2, 1, 4, 4), 3)), TypeError, ("model", "Linear", "no channels")),
+    ],
+)
+def test_bad_input_of_the_posterior(args, error, words):
+    with refused(error, *words):
+        class_posterior(*args)
 
 
 def test_uniform_baseline():

@@ -3,6 +3,7 @@
 import math
 import os
 import random
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -13,7 +14,7 @@ import torch
 from conftest import ConditionalToy, integers, one_hot, refused
 from torch import nn
 
-from pixelcnn_helpers import History, PixelCNN, bits_per_dim, fit, training, uniform_bits_per_dim
+from pixelcnn_helpers import History, PixelCNN, bits_per_dim, fit, quantize, training, uniform_bits_per_dim
 
 IMAGES, HELD = integers((24, 1, 5, 4), 3), integers((10, 1, 5, 4), 3, seed=1)
 
@@ -295,6 +296,38 @@ def test_what_augment_returns_is_checked(augment, error, words):
     assert not model.training
 
 
+def test_augment_may_be_given_more_levels_than_the_model_has():
+    """Grey images of which a network of two levels sees a threshold, another one every time."""
+    seen, greys = [], integers((24, 1, 5, 4), 256).to(torch.uint8)
+
+    def threshold(images, generator):
+        seen.append(images)
+        return (images > torch.randint(1, 255, (1,), generator=generator).item()).to(torch.uint8)
+
+    model = small(levels=2)
+    held = (quantize(HELD, 2, 3), None)
+    history = quick(model, greys, augment=threshold, validation=held)
+    assert history.steps == [3, 6]
+    assert torch.equal(torch.cat(seen[:3]).flatten().sort().values, greys.flatten().long().sort().values)
+    assert model.size == (5, 4)
+
+
+@pytest.mark.parametrize(
+    ("images", "augment", "words"),
+    [
+        (integers((24, 1, 5, 4), 256), None, ("images", "0 … 2", "quantize(images, 3")),
+        (integers((24, 1, 5, 4), 257), flipped, ("images", "0 … 255", "0 … 256")),
+        (integers((24, 1, 5, 4), 256), flipped, ("what augment returns", "0 … 2", "quantize(images, 3")),
+        (IMAGES - 1, flipped, ("images", "0 … 255", "-1 … 1")),
+    ],
+)
+def test_levels_that_are_too_many(images, augment, words):
+    model = small()
+    with refused(ValueError, *words):
+        quick(model, images, augment=augment)
+    assert same(model, small())
+
+
 def test_callback_sees_the_history_after_every_epoch():
     seen = []
     history = quick(small(), epochs=3, callback=lambda history: seen.append((history, list(history.steps))))
@@ -319,6 +352,20 @@ def test_a_model_of_somebody_else():
     fit(model, torch.full((8, 1, 3, 3), 2), steps=60, learning_rate=0.1, progress=False)
     assert model.bias.argmax() == 2
     assert not hasattr(model, "size")
+
+
+# compiled
+
+
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "c++", "clang++"))), reason="no C++ compiler")
+def test_compiled_it_learns_the_same():
+    plain, compiled = (PixelCNN(levels=3, features=2, layers=1, kernel_size=3) for _ in range(2))
+    compiled.load_state_dict(plain.state_dict())
+    histories = [quick(model, IMAGES[:8], compile=compile) for model, compile in ((plain, False), (compiled, True))]
+    assert histories[1].train == pytest.approx(histories[0].train, rel=1e-2)  # bfloat16 on some machines
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(compiled.state_dict()[name], value, rtol=0, atol=5e-3)
+    assert vars(compiled).keys() - {"_is_torch_compile"} == vars(plain).keys()  # that mark does no harm
 
 
 # Ctrl-C
