@@ -10,6 +10,7 @@ from conftest import integers, refused
 
 from pixelcnn_helpers import Dataset, GatedPixelCNN, fit, load_model, nats, pretrained, receptive_field, recipes
 from pixelcnn_helpers.__main__ import main
+from pixelcnn_helpers.classifiers import fit_classifier
 from pixelcnn_helpers.data import load_dataset
 from pixelcnn_helpers.recipes import KINDS, RECIPES, Recipe, as_seen, changed, evaluate, measured, train
 
@@ -45,15 +46,15 @@ def same(a, b):
     return all(torch.equal(value, b[name]) for name, value in a.items())
 
 
-def watch_fit(monkeypatch, **more):
-    """What `train` hands to `fit`, which also gets `more`."""
+def watch(monkeypatch, fit=fit, **more):
+    """What `train` hands to `fit` (or `fit_classifier`), which also gets `more`."""
     seen = []
 
     def watched(model, images, labels=None, **options):
         seen.append({"images": images, "labels": labels, **options})
         return fit(model, images, labels, **options, **more)
 
-    monkeypatch.setattr(recipes, "fit", watched)
+    monkeypatch.setattr(recipes, fit.__name__, watched)
     return seen
 
 
@@ -169,7 +170,7 @@ def test_training_writes_weights_and_their_card(shelf, capsys):
 
 
 def test_a_network_with_classes_sees_them(shelf, monkeypatch):
-    seen = watch_fit(monkeypatch)
+    seen = watch(monkeypatch)
     path = tiny(shelf, name="conditional-mnist")
     data, (model, card) = load_dataset("digits"), load_model(path)
     assert torch.equal(seen[0]["labels"].argmax(1), data.train_classes[:1397])
@@ -189,16 +190,17 @@ def test_same_seed_same_weights(tmp_path):
 
 
 def test_the_held_out_images_choose_and_are_not_trained_on(shelf, monkeypatch):
-    seen = watch_fit(monkeypatch)
-    tiny(shelf, "levels=4", "patience=3")
+    seen = watch(monkeypatch)
+    tiny(shelf, "levels=4", "patience=3", "batch_size=99", "learning_rate=0.03", "seed=7")
     data = load_dataset("digits")
     assert torch.equal(seen[0]["images"], recipes.quantize(data.train[:-100], 4, 17))
     assert torch.equal(seen[0]["validation"][0], recipes.quantize(data.train[-100:], 4, 17))
-    assert (seen[0]["patience"], seen[0]["compile"], seen[0]["augment"]) == (3, False, None)
+    wanted = {"patience": 3, "compile": False, "augment": None, "batch_size": 99, "learning_rate": 0.03, "seed": 7}
+    assert wanted.items() <= seen[0].items()
 
 
 def test_rotation_turns_in_full_resolution(shelf, monkeypatch):
-    seen = watch_fit(monkeypatch)
+    seen = watch(monkeypatch)
     tiny(shelf, "levels=2", "rotation=30")
     images, augment = seen[0]["images"], seen[0]["augment"]
     assert torch.equal(images, load_dataset("digits").train[:-100])  # 17 levels go in
@@ -210,7 +212,7 @@ def test_rotation_turns_in_full_resolution(shelf, monkeypatch):
 
 def test_black_and_white_is_drawn_afresh_in_training_and_once_for_all_elsewhere(shelf, monkeypatch):
     monkeypatch.setattr(recipes, "load_dataset", lambda name: GREYS)
-    seen = watch_fit(monkeypatch)
+    seen = watch(monkeypatch)
     settings = [*TINY, "data=mnist", "levels=2", "features=2", "held_out=8"]
     cards = [load_model(train("gated-binary-mnist", False, settings, shelf / str(i)))[1] for i in range(2)]
     images, augment = seen[0]["images"], seen[0]["augment"]
@@ -245,7 +247,12 @@ def test_a_quick_measurement_is_of_the_same_images(drawn):
 
 def test_a_classifier(shelf, monkeypatch, capsys):
     monkeypatch.setattr(recipes, "load_dataset", lambda name: GREYS)
-    path = train("judge-mnist", settings=["width=2", "epochs=2", "held_out=4", "batch_size=6"], folder=shelf)
+    seen, settings = watch(monkeypatch, fit_classifier), ["width=2", "epochs=2", "held_out=4", "batch_size=6"]
+    path = train("judge-mnist", settings=[*settings, "rotation=3.5", "learning_rate=0.01", "seed=7"], folder=shelf)
+    wanted = {"epochs": 2, "batch_size": 6, "rotation": 3.5, "learning_rate": 0.01, "seed": 7}
+    assert wanted.items() <= seen[0].items()
+    assert torch.equal(seen[0]["images"], GREYS.train[:20])
+    assert torch.equal(seen[0]["validation"][0], GREYS.train[20:])
     model, card = pretrained.load_pretrained("judge-mnist")
     assert type(model).__name__ == card["network"] == "ConvClassifier"
     assert card["config"] == model.config
@@ -295,7 +302,7 @@ def test_interrupted_and_resumed_it_ends_in_the_same_weights(shelf, tmp_path, mo
     whole = tiny(tmp_path / "whole", "epochs=2")
     checkpoint = recipes.CHECKPOINTS / "neutral-mnist.pt"
     with monkeypatch.context() as patch:
-        watch_fit(patch, callback=after_one_epoch)
+        watch(patch, callback=after_one_epoch)
         assert tiny(shelf, "epochs=2") is None
     assert "train neutral-mnist --resume" in capsys.readouterr().out
     assert checkpoint.exists()
