@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from .classifiers import ConvClassifier, ResidualClassifier
@@ -48,7 +48,7 @@ def save_model(model: nn.Module, path, card: dict | None = None) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".part")
     try:
-        save_file(state, unfinished, metadata)
+        unfinished.write_bytes(save(state, metadata))  # save_file would keep it from other users
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 import pathlib
 import pickle
 import shutil
@@ -119,6 +120,12 @@ def test_any_config_there_and_back(tmp_path_factory, data):
     loaded, card = load_model(save_model(model, tmp_path_factory.getbasetemp() / "any.safetensors"))
     assert (loaded.config, loaded.size, card) == (model.config, None, {})
     assert torch.equal(answer(loaded), answer(model))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions as on Unix")
+def test_others_may_read_the_file(path):
+    path.parent.joinpath("note").touch()
+    assert save_model(tiny(), path).stat().st_mode == path.parent.joinpath("note").stat().st_mode
 
 
 def test_a_loaded_network_draws_the_same_images(path):
@@ -287,12 +294,12 @@ def test_a_config_that_no_network_takes(path, config):
 def test_a_failed_write_leaves_the_old_file_whole(path, monkeypatch):
     old = save_model(tiny(), path, CARD).read_bytes()
 
-    def crashes(state, file, metadata):
-        pathlib.Path(file).write_bytes(b"half a mod")
+    def crashes(file, data, write=pathlib.Path.write_bytes):
+        write(file, data[:10])
         raise OSError("disk full")
 
-    monkeypatch.setattr(pretrained, "save_file", crashes)
-    with pytest.raises(OSError, match="disk full"):
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="disk full"):
+        patch.setattr(pathlib.Path, "write_bytes", crashes)
         save_model(tiny(1), path)
     assert path.read_bytes() == old
     assert list(path.parent.iterdir()) == [path]
