@@ -1,9 +1,11 @@
 """Layers, models, likelihoods and samplers of the PixelCNN tutorial."""
 
+from .classifiers import class_probabilities
 from .data import Dataset, load_digits, load_mnist, load_profile_data, profile, quantize, soft_label
 from .layers import GatedBlock, HorizontalConv2d, MaskedConv2d, VerticalConv2d
 from .likelihood import bits_per_dim, class_posterior, marginal_bits_per_dim, nats, uniform_bits_per_dim
 from .masks import causal_mask
+from .measure import load_measurement
 from .models import GatedPixelCNN, PixelCNN, ShortcutPixelCNN
 from .notebook import start
 from .plots import animate, show
@@ -29,10 +31,12 @@ __all__ = [
     "blind_spot",
     "causal_mask",
     "class_posterior",
+    "class_probabilities",
     "effective_receptive_field",
     "fit",
     "guesses",
     "load_digits",
+    "load_measurement",
     "load_mnist",
     "load_model",
     "load_pretrained",
@@ -44,6 +48,7 @@ __all__ = [
     "pretrained_names",
     "profile",
     "quantize",
+
     "receptive_field",
     "sample",
     "save_model",

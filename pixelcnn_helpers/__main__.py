@@ -38,11 +38,17 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> None:
     one.epilog = "Ctrl-C keeps a checkpoint in checkpoints/, from which --resume goes on."
     one.add_argument("recipe", help="conditional-mnist, say; a wrong name lists them all")
     one.add_argument("--resume", action="store_true", help="go on from the checkpoint, if there is one")
-    one.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="epochs=1 features=16, say")
+    one.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="epochs=1 features=16, say"
+    )
 
     one = commands.add_parser("evaluate", help="measure a network that ships again, beside what its card says")
     one.description = "Measure a network that ships on the test images of its recipe, beside what its card says."
     one.add_argument("name", help="conditional-mnist, say; a wrong name lists them all")
+
+    one = commands.add_parser("measure", help="make a measurement anew that the notebooks show")
+    one.description = "Make a measurement that is too long for a notebook, and store it in measurements/."
+    one.add_argument("what", help="reach or equal-time")
 
     chosen = parser.parse_args(arguments)
     if chosen.command == "bench":  # needs no checkout
@@ -57,6 +63,10 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> None:
             colab.write_address(root, chosen.repository)
         elif chosen.command == "notebooks":
             pages.run_all(root, chosen.names)
+        elif chosen.command == "measure":
+            from .measure import measure
+
+            print(measure(chosen.what))
         elif chosen.command in ("train", "evaluate"):
             from . import recipes
 
@@ -68,7 +78,7 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> None:
             from . import figures  # trains a network: only where it is asked for
 
             figures.main()
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, FloatingPointError, RuntimeError) as error:
         sys.exit(f"{parser.prog} {chosen.command}: {error}")
 
 

@@ -200,12 +200,12 @@ def accuracy(model, images: torch.Tensor, classes: torch.Tensor, levels: int = 2
     images: integers `(N, 1, 28, 28)`; classes: integers `(N,)`. Raises ValueError or TypeError for bad arguments.
     """
     _check(model, images, classes)
-    found = read(model, quantize(images, levels), levels, batch_size).argmax(1)
+    found = class_probabilities(model, quantize(images, levels), levels, batch_size).argmax(1)
     return (found == classes.cpu()).double().mean().item()
 
 
 @torch.no_grad()
-def read(model, images: torch.Tensor, levels: int, batch_size: int = 500) -> torch.Tensor:
+def class_probabilities(model, images: torch.Tensor, levels: int, batch_size: int = 500) -> torch.Tensor:
     """What a classifier reads in images: probabilities `(N, classes)`, float32, on the CPU.
 
     images: integers `(N, 1, 28, 28)` in `0 … levels-1`. The model is asked in evaluation mode.

@@ -56,7 +56,7 @@ def save_model(model: nn.Module, path, card: dict | None = None) -> Path:
 
 
 def load_model(path, model: nn.Module | None = None) -> tuple[nn.Module, dict]:
-    """A model saved by `save_model`, in evaluation mode on the CPU, and its card.
+    """A model saved by `save_model`, in evaluation mode and float32 on the CPU, and its card.
 
     model: None builds a network of this package; for a class of your own, an instance that receives the weights.
     Raises FileNotFoundError for a missing file, ValueError for a damaged one, one without what `save_model` writes, or

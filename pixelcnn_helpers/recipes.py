@@ -16,9 +16,9 @@ import torch
 from torch.nn import functional as F
 
 from .checks import check_int
-from .classifiers import accuracy, fit_classifier, read
+from .classifiers import accuracy, class_probabilities, fit_classifier
 from .data import bernoulli, load_dataset, quantize, rotated
-from .likelihood import nats
+from .likelihood import class_posterior, nats
 from .pretrained import KINDS, WEIGHTS, load_pretrained, pretrained_names, publish, save_model
 from .sampling import sample
 from .training import fit
@@ -57,10 +57,11 @@ def two_stacks(features: int = 48, levels: int = 8, classes: int = 0) -> dict:
     return {"levels": levels, "features": features, "blocks": 8, "dilations": list(NEAR_AND_FAR), "classes": classes}
 
 
+TO_READ = {"epochs": 12, "batch_size": 128, "learning_rate": 4e-3, "rotation": 10.0}
 RECIPES = {
     "conditional-mnist": Recipe("GatedPixelCNN", two_stacks(classes=10), epochs=14),
-    "judge-mnist": Recipe("ConvClassifier", epochs=12, batch_size=128, rotation=10.0, seed=1),
-    "teacher-mnist": Recipe("ResidualClassifier", epochs=12, batch_size=128, rotation=10.0, seed=2),
+    "judge-mnist": Recipe("ConvClassifier", {"width": 24}, seed=41, **TO_READ),
+    "teacher-mnist": Recipe("ResidualClassifier", {"width": 32}, seed=7, **TO_READ),
     "shortcut-mnist": Recipe("ShortcutPixelCNN", {"levels": 8, "features": 64, "blocks": 6, "classes": 10}, epochs=4),
     "neutral-mnist": Recipe("GatedPixelCNN", two_stacks(), epochs=6, seed=3),
     "pixelcnn-mnist": Recipe("PixelCNN", {"levels": 256}, epochs=4),
@@ -73,7 +74,8 @@ def train(name: str, resume: bool = False, settings: Iterable[str] = (), folder:
     """Train a recipe and write `folder/NAME.safetensors`, whose card tells how it was made and what it reaches.
 
     settings: changes to the recipe or to the network's arguments, "epochs=1" or "features=16" say.
-    A checkpoint every minute lies in checkpoints/; resume goes on from there. Returns None if it was interrupted.
+    A checkpoint every minute lies in checkpoints/ (not for classifiers, which take minutes); resume goes on from there.
+    Returns None if it was interrupted.
     Raises ValueError for an unknown recipe or setting, or a checkpoint that nobody asked to resume.
     """
     recipe = changed(recipe_called(name), settings)
@@ -96,16 +98,20 @@ def train(name: str, resume: bool = False, settings: Iterable[str] = (), folder:
     options |= {"seed": recipe.seed}
     if is_classifier(model):
         validation = data.train[split:], data.train_classes[split:]
-        history = fit_classifier(
-            model, data.train[:split], data.train_classes[:split], validation=validation, rotation=recipe.rotation,
-            **options,
-        )
+        try:
+            history = fit_classifier(
+                model, data.train[:split], data.train_classes[:split], validation=validation,
+                rotation=recipe.rotation, **options,
+            )
+        except KeyboardInterrupt:
+            print("Stopped; a classifier takes minutes and leaves no checkpoint, so nothing is kept.")
+            return None
         steps = len(history.train) * max(1, split // recipe.batch_size)
     else:
         images, augment = data.train[:split], _augment(recipe, data.levels)
         if augment is None:
             images = as_seen(recipe, images, data.levels)
-        labels = _rows(model, data.train_classes)
+        labels = label_rows(model, data.train_classes)
         held_labels = None if labels is None else labels[split:]
         history = fit(
             model, images, None if labels is None else labels[:split], augment=augment, checkpoint=checkpoint,
@@ -156,13 +162,16 @@ def measured(model, recipe: Recipe, data, every: int = 1) -> dict:
         }}
     # drawn before any are left out, so that each image is the same one in every measurement
     images = as_seen(recipe, data.test, data.levels)[::every]
-    found = nats(model, images, _rows(model, classes))
+    found = nats(model, images, label_rows(model, classes))
     told = {"images": len(images), "nats_per_image": found.mean().item(), "deviation": found.std().item()}
     told["nats_per_pixel"] = told["nats_per_image"] / images[0].numel()
     told["bits_per_dim"] = told["nats_per_pixel"] / math.log(2)
     if every > 1:
         return told
     told["every_20th"] = found[::20].mean().item()
+    if model.classes:
+        right = class_posterior(model, images[::5]).argmax(1) == classes[::5]
+        told["bayes_accuracy"] = right.double().mean().item()
     if model.classes == 10 and recipe.data == "mnist" and "judge-mnist" in pretrained_names():
         told["read_as_asked"] = read_as_asked(model)
     return told
@@ -171,9 +180,9 @@ def measured(model, recipe: Recipe, data, every: int = 1) -> dict:
 def read_as_asked(model, per_class: int = 100) -> float:
     """The share of samples, so many of each class, that the judge, who had no part in them, reads as asked for."""
     asked = torch.arange(model.classes).repeat_interleave(per_class)
-    images = sample(model, labels=_rows(model, asked))
+    images = sample(model, labels=label_rows(model, asked))
     judge, _ = load_pretrained("judge-mnist")
-    return (read(judge, images, model.levels).argmax(1) == asked).double().mean().item()
+    return (class_probabilities(judge, images, model.levels).argmax(1) == asked).double().mean().item()
 
 
 def as_seen(recipe: Recipe, images: torch.Tensor, levels: int, generator: torch.Generator | None = None):
@@ -247,7 +256,7 @@ def _augment(recipe: Recipe, levels: int):
     return augment
 
 
-def _rows(model, classes: torch.Tensor) -> torch.Tensor | None:
+def label_rows(model, classes: torch.Tensor) -> torch.Tensor | None:
     if model.classes and classes.max() >= model.classes:
         raise ValueError(f"classes must be at least {int(classes.max()) + 1} for these images, got {model.classes}")
     return F.one_hot(classes, model.classes).float() if model.classes else None

@@ -48,9 +48,9 @@ def fit(
     batch_size: images per step, over all processes together.
     validation: `(images, labels)`, measured after every epoch; the weights that did best on it are the ones kept.
     patience: stop after so many epochs without a better validation.
-    augment: `augment(images, generator) -> images` may redraw a batch `(B, C, H, W)` of integers, which may then hold up
-    to 256 levels before, but the model's own after it; the generator is on the device of the images.
-    compile: let torch.compile fuse the steps: needs a C++ compiler and half a minute, then goes about 1.5 times as fast.
+    augment: `augment(images, generator) -> images` may redraw a batch `(B, C, H, W)` of integers, of up to 256 levels
+    before and the model's own after it; the generator is on the device of the images.
+    compile: let torch.compile fuse each step, for long trainings: it takes half a minute and a C++ compiler.
     callback: `callback(history)` after every epoch.
     checkpoint: a file to resume from if it is there, saved after every epoch, every minute, and when stopped.
 
@@ -86,14 +86,15 @@ def fit(
     # integers in memory, where the model is: a batch is an index away
     images = images.to(device, torch.uint8 if levels <= 256 else torch.int32)
     labels = None if labels is None else labels.to(device)
-    marks = {"forward", "_is_accelerate_prepared"} - vars(model).keys()  # what Accelerate would leave on the model
+    # what Accelerate would leave on the model
+    marks = {"forward", "_is_accelerate_prepared", "_is_torch_compile"} - vars(model).keys()
     model.to(device=device, memory_format=torch.channels_last)  # before the optimiser: it holds on to the weights
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
     plan = _plan(model, images, held_images, total, share * processes, learning_rate, seed)
     accelerator.wait_for_everyone()  # the main process may still be saving an earlier training
     run = _Run(model, optimizer, checkpoint, plan, saves=accelerator.is_main_process)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
-    step = torch.compile(wrapped) if compile else wrapped
+    step = _compiled(wrapped, device) if compile else wrapped
     history, learned = run.history, torch.zeros((), device=device)  # the loss since the last entry, summed
     since, started = run.step, time.perf_counter() - (run.history.seconds or [0.0])[-1]
     hidden = not (progress and accelerator.is_main_process)
@@ -245,6 +246,18 @@ def _validation(validation, levels: int, channels: int, classes: int):
     check_images(images, levels, channels, name="validation[0]")
     check_labels(labels, len(images), classes, name="validation[1]")
     return images, labels
+
+
+def _compiled(module, device: torch.device):
+    """torch.compile(module), or an error that names the fix where it cannot work."""
+    try:
+        torch.compile(torch.neg)(torch.zeros(2, device=device))  # torch itself would notice within the first step
+    except Exception as error:  # many kinds, from one version to the next
+        raise RuntimeError(
+            f"compile=True needs a C++ compiler, such as g++, that works ({type(error).__name__}): "
+            "install one, or pass compile=False"
+        ) from error
+    return torch.compile(module)
 
 
 def _schedule(step: int, total: int) -> float:

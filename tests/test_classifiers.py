@@ -1,4 +1,4 @@
-"""The judge and the teacher: what they take and return, how they learn, what `accuracy` and `read` say of them."""
+"""The judge and the teacher: what they take and return, how they learn, what `accuracy` and `class_probabilities` say of them."""
 
 import json
 import math
@@ -11,7 +11,14 @@ from conftest import integers, refused
 from torch import nn
 
 from pixelcnn_helpers import PixelCNN, classifiers, load_digits, quantize
-from pixelcnn_helpers.classifiers import ConvClassifier, ResidualClassifier, accuracy, fit_classifier, read, redraw
+from pixelcnn_helpers.classifiers import (
+    ConvClassifier,
+    ResidualClassifier,
+    accuracy,
+    class_probabilities,
+    fit_classifier,
+    redraw,
+)
 
 BOTH = pytest.mark.parametrize("kind", [ConvClassifier, ResidualClassifier])
 NOISE, CLASSES = integers((12, 1, 28, 28), 256), integers((12,), 10)
@@ -231,7 +238,7 @@ def test_refuses(error, words, options):
 
 @pytest.mark.parametrize("model", [PixelCNN(levels=2, features=2, layers=1, kernel_size=3), nn.Flatten(), None])
 def test_refuses_what_is_no_classifier(model):
-    for call in (quick, lambda model: read(model, NOISE, 256), lambda model: accuracy(model, NOISE, CLASSES)):
+    for call in (quick, lambda model: class_probabilities(model, NOISE, 256), lambda model: accuracy(model, NOISE, CLASSES)):
         with refused(TypeError, "ConvClassifier", type(model).__name__):
             call(model)
 
@@ -269,7 +276,7 @@ def test_redrawn_levels(monkeypatch, digits):
 def test_read_and_accuracy_agree(kind, levels):
     model = small(kind).train()
     few = quantize(NOISE, levels)
-    found = read(model, few, levels)
+    found = class_probabilities(model, few, levels)
     assert found.shape == (12, 10) and found.dtype == torch.float32 and found.device.type == "cpu"
     assert not found.requires_grad and torch.allclose(found.sum(1), torch.ones(12))
     assert model.training, "handed back in the mode it came in"
@@ -283,19 +290,19 @@ def test_read_and_accuracy_agree(kind, levels):
 
 def test_batches_do_not_matter():
     model = small()
-    assert torch.allclose(read(model, NOISE, 256, batch_size=5), read(model, NOISE, 256), atol=1e-6)
+    assert torch.allclose(class_probabilities(model, NOISE, 256, batch_size=5), class_probabilities(model, NOISE, 256), atol=1e-6)
     assert accuracy(model, NOISE, CLASSES, batch_size=5) == accuracy(model, NOISE, CLASSES)
 
 
 def test_read_refuses():
     model = small()
     with refused(ValueError, "0 … 7", "255"):
-        read(model, NOISE.clamp(max=255), 8)
+        class_probabilities(model, NOISE.clamp(max=255), 8)
     with refused(TypeError, "integers 0 … 7", "float32"):
-        read(model, NOISE / 255, 8)
+        class_probabilities(model, NOISE / 255, 8)
     with refused(ValueError, "levels", "at least 2"):
-        read(model, NOISE * 0, 1)
+        class_probabilities(model, NOISE * 0, 1)
     with refused(ValueError, "(N, 1, 28, 28)"):
-        read(model, NOISE[..., :8], 256)
+        class_probabilities(model, NOISE[..., :8], 256)
     with refused(ValueError, "batch_size"):
-        read(model, NOISE, 256, batch_size=0)
+        class_probabilities(model, NOISE, 256, batch_size=0)

@@ -278,7 +278,7 @@ def test_what_the_judge_reads(shelf, monkeypatch):
 
     model = GatedPixelCNN(levels=10, features=2, blocks=1, classes=10)
     monkeypatch.setattr(recipes, "load_pretrained", lambda name: ({"judge-mnist": Judge()}[name], {}))
-    monkeypatch.setattr(recipes, "read", lambda judge, images, levels: judge(images / (levels - 1)))
+    monkeypatch.setattr(recipes, "class_probabilities", lambda judge, images, levels: judge(images / (levels - 1)))
     for told, share in ((lambda asked: asked, 1.0), (torch.zeros_like, 0.1)):
         monkeypatch.setattr(recipes, "sample", draws(told))
         assert recipes.read_as_asked(model, per_class=3) == pytest.approx(share)

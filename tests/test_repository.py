@@ -33,8 +33,9 @@ ROWS = [  # of the package, from the ground up: arrows point downwards only
     {"classifiers"},
     {"pretrained"},
     {"plots"},
-    {"sliders", "notebook", "recipes"},
-    {"bench", "figures", "pages", "colab"},
+    {"sliders", "notebook", "recipes", "bench"},
+    {"measure"},
+    {"figures", "pages", "colab"},
     {"__main__"},
 ]
 
