@@ -1,4 +1,4 @@
-"""The judge and the teacher: what they take and return, how they learn, what `accuracy` and `class_probabilities` say of them."""
+"""The judge and the teacher: what they take and return, how they learn, what is said of them."""
 
 import json
 import math
@@ -238,7 +238,8 @@ def test_refuses(error, words, options):
 
 @pytest.mark.parametrize("model", [PixelCNN(levels=2, features=2, layers=1, kernel_size=3), nn.Flatten(), None])
 def test_refuses_what_is_no_classifier(model):
-    for call in (quick, lambda model: class_probabilities(model, NOISE, 256), lambda model: accuracy(model, NOISE, CLASSES)):
+    calls = quick, lambda model: class_probabilities(model, NOISE, 256), lambda model: accuracy(model, NOISE, CLASSES)
+    for call in calls:
         with refused(TypeError, "ConvClassifier", type(model).__name__):
             call(model)
 
@@ -290,7 +291,8 @@ def test_read_and_accuracy_agree(kind, levels):
 
 def test_batches_do_not_matter():
     model = small()
-    assert torch.allclose(class_probabilities(model, NOISE, 256, batch_size=5), class_probabilities(model, NOISE, 256), atol=1e-6)
+    found = class_probabilities(model, NOISE, 256, batch_size=5)
+    assert torch.allclose(found, class_probabilities(model, NOISE, 256), atol=1e-6)
     assert accuracy(model, NOISE, CLASSES, batch_size=5) == accuracy(model, NOISE, CLASSES)
 
 
