@@ -17,8 +17,9 @@ from .data import load_digits
 from .layers import MaskedConv2d
 from .masks import causal_mask
 from .models import PixelCNN
+from .pretrained import load_pretrained
 from .receptive_field import blind_spot, receptive_field
-from .sampling import naive_sample
+from .sampling import naive_sample, sample
 from .training import fit
 
 ROOT = Path(__file__).parent.parent
@@ -32,6 +33,7 @@ def main() -> None:
     save(pictures / "02_blind_spot.png", *draw_blind_spots())
     save(pictures / "03_pixelcnn.png", *draw_digits(model, held_out))
     save(pictures / "04_gated_pixelcnn.png", *draw_gated())
+    save(pictures / "05_conditional_pixelcnn.png", *draw_ten_classes())
     save(pictures / "07_fast_sampling.png", *draw_cache())
     save(ROOT / "figures" / "pixelcnn.png", *draw_overview(model))
 
@@ -163,6 +165,21 @@ def draw_gated() -> tuple[Figure, str]:
         "label added, tanh times sigmoid. Before its gate a 1×1 link leads to the horizontal stack h: a convolution "
         "of the own row to the left, the link and the label added, tanh times sigmoid. What passes this gate goes to "
         "the head as a skip, and through a 1×1 back onto h by a residual."
+    )
+
+
+def draw_ten_classes() -> tuple[Figure, str]:
+    """Digits drawn on request: three of each class, each column under the label that was asked for."""
+    model, _ = load_pretrained("conditional-mnist")
+    images = sample(model, labels=torch.eye(10).repeat(3, 1), seed=200)
+    figure, ax = plots.axes(width=8, height=2.75)
+    plots.draw_sheet(ax, images, model.levels, 10)
+    ax.set_xticks([30 * digit + 13.5 for digit in range(10)], [str(digit) for digit in range(10)])
+    ax.xaxis.tick_top()
+    ax.set_title("asked for", loc="left")
+    return figure, (
+        "Thirty handwritten digits that the network drew on request: three in each column, under the label asked for, "
+        "0 to 9."
     )
 
 
