@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import colab, pages
+from . import colab, pages, training
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -45,6 +45,7 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> None:
     one = commands.add_parser("evaluate", help="measure a network that ships again, beside what its card says")
     one.description = "Measure a network that ships on the test images of its recipe, beside what its card says."
     one.add_argument("name", help="conditional-mnist, say; a wrong name lists them all")
+    one.add_argument("--write", action="store_true", help="put what was measured on its card")
 
     one = commands.add_parser("measure", help="make a measurement anew that the notebooks show")
     one.description = "Make a measurement that is too long for a notebook, and store it in measurements/."
@@ -70,16 +71,18 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> None:
         elif chosen.command in ("train", "evaluate"):
             from . import recipes
 
-            if chosen.command == "train":
-                recipes.train(chosen.recipe, chosen.resume, chosen.set)
-            else:
-                recipes.evaluate(chosen.name)
+            if chosen.command == "evaluate":
+                recipes.evaluate(chosen.name, chosen.write)
+            elif recipes.train(chosen.recipe, chosen.resume, chosen.set) is None:
+                sys.exit(130)  # as a shell says it of Ctrl-C
         else:
             from . import figures  # trains a network: only where it is asked for
 
             figures.main()
-    except (ValueError, FileNotFoundError, FloatingPointError, RuntimeError) as error:
+    except (ValueError, FileNotFoundError, FloatingPointError, training.NoCompiler) as error:
         sys.exit(f"{parser.prog} {chosen.command}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

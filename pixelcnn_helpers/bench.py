@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from .data import load_digits
 from .layers import HorizontalConv2d, VerticalConv2d
 from .models import GatedPixelCNN, PixelCNN, device_of
 from .sampling import guesses, sample
-from .training import fit
+from .training import fit, hardware
 
 SIZE = (28, 28)
 
@@ -34,7 +33,7 @@ def bench(what: str, batches=(1, 16, 64, 256), repeats: int = 5, json_path: str 
         raise ValueError(f'what must be "sample" or "train", got {what!r}')
     batches = [check_int("batches", batch, 1) for batch in batches]
     check_int("repeats", repeats, 1)
-    machine = f"{_device()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    machine = f"{hardware('cuda' if torch.cuda.is_available() else 'cpu')}, torch {torch.__version__}"
     print(machine)
     found = {"what": what, "machine": machine, "repeats": repeats}
     found["tables"] = bench_sample(batches, repeats) if what == "sample" else bench_train(repeats)
@@ -190,7 +189,3 @@ def timed(work: Callable[[], object], repeats: int, model: nn.Module) -> float:
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - began)
     return statistics.median(seconds[1:])
-
-
-def _device() -> str:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU ({platform.machine()})"

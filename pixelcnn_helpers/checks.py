@@ -118,5 +118,10 @@ def check_logits(logits: torch.Tensor, images: torch.Tensor, levels: int) -> tor
     return logits
 
 
+def shipped(names) -> str:
+    """The names of what should have come with the package, for a sentence."""
+    return f"one of {', '.join(map(repr, names))}" if names else "none, for none are there: install the package again"
+
+
 def _kind(value) -> str:
     return f"{type(value).__name__} {value!r}" if isinstance(value, (str, int, float)) else type(value).__name__

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from .checks import INTEGERS, check_images, check_int, check_number
 from .data import quantize
 from .models import device_of, evaluating, images_on_cpu
-from .training import _accelerator, _schedule
+from .training import _schedule, get_accelerator
 
 LEVELS = (2, 4, 8, 16, 256)  # what training images are rounded to
 SHIFT, SCALE = 2.0, 0.1  # how far training images are moved, in pixels, and made larger or smaller
@@ -137,7 +137,7 @@ def fit_classifier(
         raise ValueError("learning_rate must be above 0, got 0")
     seed, per_epoch = check_int("seed", seed, 0) % 2**32, len(images) // batch_size
 
-    accelerator = _accelerator()
+    accelerator = get_accelerator()
     device, fast = accelerator.device, accelerator.mixed_precision == "bf16"
     images, classes = images.to(device, torch.uint8), classes.to(device, torch.long)
     model.to(device=device, memory_format=torch.channels_last).train()

@@ -5,6 +5,7 @@ Every picture is drawn by the package itself and carries its description, which 
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image, PngImagePlugin
 
 from . import plots
 from .data import load_digits
+from .files import write_whole
 from .layers import MaskedConv2d
 from .masks import causal_mask
 from .models import PixelCNN
@@ -40,14 +42,11 @@ def main() -> None:
 
 def save(path: Path, figure: Figure, description: str) -> None:
     """Write a figure with its description inside, in few colours, so that it stays small."""
-    path.parent.mkdir(exist_ok=True)
-    unfinished = path.with_suffix(".part")
-    unfinished.write_bytes(plots.png(figure))
-    text = PngImagePlugin.PngInfo()
+    text, small = PngImagePlugin.PngInfo(), io.BytesIO()
     text.add_itxt("Description", description)
-    with Image.open(unfinished) as image:
-        image.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(path, optimize=True, pnginfo=text)
-    unfinished.unlink()
+    image = Image.open(io.BytesIO(plots.png(figure))).convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    image.save(small, "PNG", optimize=True, pnginfo=text)
+    write_whole(path, small.getvalue())
     print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1024:.0f} KB")
 
 
@@ -171,10 +170,12 @@ def draw_gated() -> tuple[Figure, str]:
 def draw_ten_classes() -> tuple[Figure, str]:
     """Digits drawn on request: three of each class, each column under the label that was asked for."""
     model, _ = load_pretrained("conditional-mnist")
-    images = sample(model, labels=torch.eye(10).repeat(3, 1), seed=200)
+    # other noise than in the notebook itself; nothing was chosen
+    images = sample(model, labels=torch.eye(10).repeat(3, 1), seed=100)
     figure, ax = plots.axes(width=8, height=2.75)
     plots.draw_sheet(ax, images, model.levels, 10)
-    ax.set_xticks([30 * digit + 13.5 for digit in range(10)], [str(digit) for digit in range(10)])
+    middles = np.linspace(*ax.get_xlim(), 21)[1::2]  # of ten columns
+    ax.set_xticks(middles, [str(digit) for digit in range(10)])
     ax.xaxis.tick_top()
     ax.set_title("asked for", loc="left")
     return figure, (

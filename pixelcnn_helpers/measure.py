@@ -8,8 +8,8 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -17,12 +17,15 @@ import torch
 from torch.nn import functional as F
 
 from .bench import as_masked_squares
+from .checks import check_images, shipped
 from .data import load_dataset, quantize
+from .files import write_whole
 from .likelihood import nats
 from .models import GatedPixelCNN, ShortcutPixelCNN
-from .recipes import RECIPES, hardware, label_rows, read_as_asked, two_stacks, versions
+from .pretrained import load_pretrained
+from .recipes import CHECKPOINTS, RECIPES, label_rows, network_of, read_as_asked, trained, two_stacks, versions
 from .sampling import sample
-from .training import fit
+from .training import check_compiler, get_accelerator, hardware
 
 MEASUREMENTS = Path(__file__).parent / "measurements"
 
@@ -34,114 +37,127 @@ def load_measurement(name: str) -> dict:
     """
     known = sorted(path.stem for path in MEASUREMENTS.glob("*.json"))
     if name not in known:
-        raise ValueError(f"name must be one of {', '.join(map(repr, known))}, got {name!r}")
+        raise ValueError(f"name must be {shipped(known)}, got {name!r}")
     return json.loads((MEASUREMENTS / f"{name}.json").read_text(encoding="utf-8"), object_hook=_images)
 
 
-def measure(name: str, folder: Path = MEASUREMENTS, **options) -> Path:
+def measure(name: str, folder: Path | None = None) -> Path:
     """Make one of `MAKERS` anew and write it. Raises ValueError for another name, FileNotFoundError without MNIST."""
     if name not in MAKERS:
         raise ValueError(f"what to measure must be one of {', '.join(MAKERS)}, got {name!r}")
-    began = time.perf_counter()
-    found = {"what": name, "hardware": hardware(), "versions": versions(), **MAKERS[name](**options)}
+    began, where = time.perf_counter(), hardware(get_accelerator().device)
+    found = {"what": name, "hardware": where, "versions": versions(), **MAKERS[name]()}
     found["seconds"] = round(time.perf_counter() - began)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}.json"
-    unfinished = path.with_suffix(".part")
-    unfinished.write_text(json.dumps(found, indent=1, default=_packed) + "\n", encoding="utf-8")
-    os.replace(unfinished, path)
+    path = (folder or MEASUREMENTS) / f"{name}.json"
+    write_whole(path, json.dumps(found, indent=1, default=_packed) + "\n")
     return path
 
 
 def measure_reach(epochs: int = 2) -> dict:
-    """Two networks of equal size and training, one that sees 11 rows up and one that sees 27: nats, and samples."""
-    recipe = replace(RECIPES["conditional-mnist"], epochs=epochs)
-    data = load_dataset(recipe.data)
-    levels = recipe.config["levels"]
-    train, test = quantize(data.train, levels), quantize(data.test, levels)
-    networks = []
-    for dilations in ([1] * 8, recipe.config["dilations"]):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(recipe.seed)
-            model = GatedPixelCNN(**recipe.config | {"dilations": dilations})
-        history = fit(
-            model, train, label_rows(model, data.train_classes), epochs=epochs, batch_size=recipe.batch_size,
-            learning_rate=recipe.learning_rate, seed=recipe.seed, compile=recipe.compile,
-        )
+    """Two networks of equal size and training, one that sees 11 rows and columns far, one that sees 27.
+
+    Nats of the test images, with the standard error of the difference; samples, and how many the judge reads as asked.
+    A training that is stopped goes on from its checkpoint the next time.
+    """
+    load_pretrained("judge-mnist")  # noticed now, rather than after an hour
+    base = RECIPES["conditional-mnist"]
+    data = load_dataset(base.data)
+    test = quantize(data.test, base.config["levels"])
+    networks, weighed = [], []
+    for dilations in ([1] * 8, base.config["dilations"]):
+        recipe = replace(base, epochs=epochs, config=base.config | {"dilations": dilations})
+        model = network_of(recipe)
+        checkpoint = CHECKPOINTS / f"reach-{model.reach}.pt"
+        history = trained(model, recipe, data, checkpoint)
+        if history is None:
+            raise KeyboardInterrupt
         model.cpu()
-        found = nats(model, test, label_rows(model, data.test_classes))
-        asked = label_rows(model, torch.arange(10).repeat(2))
+        weighed.append(nats(model, test, label_rows(model, data.test_classes)) / test[0].numel())
         networks.append({
-            "dilations": dilations, "rows": model.reach, "epochs": epochs, "seconds": round(history.seconds[-1]),
-            "nats_per_pixel": found.mean().item() / test[0].numel(), "read_as_asked": read_as_asked(model),
-            "samples": sample(model, labels=asked),
+            "recipe": asdict(recipe), "rows": model.reach, "seconds": round(history.seconds[-1]),
+            "nats_per_pixel": weighed[-1].mean().item(), "read_as_asked": read_as_asked(model),
+            "samples": sample(model, labels=torch.eye(10).repeat(2, 1)),
         })
-        print({key: value for key, value in networks[-1].items() if key != "samples"})
-    return {"recipe": asdict(recipe), "networks": networks}
+        print({key: networks[-1][key] for key in ("rows", "seconds", "nats_per_pixel", "read_as_asked")})
+    for one in networks:
+        (CHECKPOINTS / f"reach-{one['rows']}.pt").unlink()
+    gained = weighed[0] - weighed[1]
+    error = gained.std().item() / len(gained) ** 0.5
+    return {"epochs": epochs, "networks": networks, "gained": gained.mean().item(), "error": error}
 
 
 def measure_equal_time(minutes: float = 8.0) -> dict:
-    """Nats per pixel over seconds of training: ours, the blog's, and ours as the textbook writes and runs it."""
-    data = load_dataset("mnist")
-    torch.manual_seed(0)
-    ours = GatedPixelCNN(**two_stacks(classes=10))
-    squares = as_masked_squares(copy.deepcopy(ours))
-    runners = {
-        "two stacks": (ours, True),
-        "the blog's network": (ShortcutPixelCNN(**RECIPES["shortcut-mnist"].config), True),
-        "two stacks as masked squares, float32": (squares, False),
-    }
-    curves = []
-    for name, (model, fast) in runners.items():
-        seconds, found = race(model, data, minutes * 60, fast)
-        weights = sum(weight.numel() for weight in model.parameters())
-        curves.append({"name": name, "weights": weights, "fast": fast, "seconds": seconds, "nats_per_pixel": found})
-        print(f"{name}: {found[-1]:.4f} nats per pixel after {seconds[-1]:.0f} s")
-    return {"minutes": minutes, "curves": curves}
+    """Nats per pixel over seconds of training: our two stacks, the blog's network, and our stacks as masked squares.
 
-
-def race(model, data, seconds: float, fast: bool, batch_size: int = 64) -> tuple[list[float], list[float]]:
-    """Train for so many seconds and look up sixteen times: (seconds, nats per pixel of 1,000 held-out images).
-
-    fast: channels-last, bfloat16 and torch.compile, as our recipes train; else as a textbook does. The learning rate
-    falls over the seconds as `fit` lets it fall over the steps. Looking up, and compiling, cost no time.
+    All start from one seed, see the same batches, and learn by AdamW at the rate of our recipes; they take turns, so
+    that what else happens on the machine happens to all.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    data, device = load_dataset("mnist"), get_accelerator().device
+    check_compiler(device)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        ours = GatedPixelCNN(**two_stacks(classes=10))
+        blogs = ShortcutPixelCNN(**RECIPES["shortcut-mnist"].config)
+    runners = [
+        ("two stacks, half kernels", ours, True),
+        ("the blog's network", blogs, True),
+        ("two stacks, masked squares", as_masked_squares(copy.deepcopy(ours)), True),
+        ("two stacks, masked squares", as_masked_squares(copy.deepcopy(ours)), False),
+    ]
+    precision = get_accelerator().mixed_precision
+    curves = [
+        {
+            "name": name, "weights": sum(weight.numel() for weight in (blogs if model is blogs else ours).parameters()),
+            "how": f"{precision}, channels-last, compiled" if fast else "float32, contiguous, not compiled",
+            "seconds": [], "steps": [], "nats_per_pixel": [],
+        }
+        for name, model, fast in runners
+    ]
+    races = [race(model, data, minutes * 60, fast) for _, model, fast in runners]
+    for turn in zip(*races, strict=True):
+        for curve, found in zip(curves, turn, strict=True):
+            for key, value in found.items():
+                curve[key].append(value)
+            print(f"{curve['name']}, {curve['how']}: {found}")
+    return {"minutes": minutes, "batch_size": 64, "learning_rate": 2e-3, "curves": curves}
+
+
+def race(model, data, seconds: float, fast: bool, turns: int = 16, batch_size: int = 64) -> Iterator[dict]:
+    """Train for so many seconds in so many turns, and look up after each: seconds, steps, nats per pixel.
+
+    fast: as our recipes train, channels-last, in the precision that the processor is fast in, compiled; else as a
+    textbook does. The learning rate falls over the seconds as `fit` lets it fall over the steps. Compiling takes its
+    time; looking up, at 1,000 images that nobody trains on, does not count.
+    """
+    accelerator = get_accelerator()
+    device, half = accelerator.device, {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision)
     images, held = (quantize(part, model.levels).to(device) for part in (data.train[:-2000], data.train[-1000:]))
     labels, held_labels = (
         label_rows(model, part).to(device) for part in (data.train_classes[:-2000], data.train_classes[-1000:])
     )
     model.to(device=device, memory_format=torch.channels_last if fast else torch.contiguous_format)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-    forward = torch.compile(model) if fast else model
-
-    def step(share: float) -> None:
-        for group in optimizer.param_groups:
-            group["lr"] = 2e-3 * min(1.0, 20 * share) * 0.5 * (1 + math.cos(math.pi * share))
-        batch = torch.randint(len(images), (batch_size,), device=device)
-        x = images[batch].long()
-        with torch.autocast(device.type, torch.bfloat16, enabled=fast):
-            logits = forward(x, labels[batch])
-        loss = F.cross_entropy(logits.float(), x)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        loss.item()  # waits for a GPU, so that the clock is right
-
-    model.train()
-    for _ in range(3):  # compiles and warms up, at a learning rate of 0
-        step(0.0)
-    spent, times, found = 0.0, [], []
-    while spent < seconds:
-        began = time.perf_counter()
+    optimizer, draws = torch.optim.AdamW(model.parameters(), lr=2e-3), torch.Generator().manual_seed(0)
+    forward, spent, steps = torch.compile(model) if fast else model, 0.0, 0
+    for turn in range(1, turns + 1):
+        began = time.perf_counter() - spent
         model.train()
-        while time.perf_counter() - began < seconds / 16:
-            step(min(1.0, (spent + time.perf_counter() - began) / seconds))
-        spent += time.perf_counter() - began
-        times.append(round(spent, 1))
-        found.append(nats(model, held, held_labels).mean().item() / held[0].numel())
-    return times, found
+        while spent < seconds * turn / turns:
+            share = min(1.0, spent / seconds)
+            for group in optimizer.param_groups:
+                group["lr"] = 2e-3 * min(1.0, 20 * share) * 0.5 * (1 + math.cos(math.pi * share))
+            batch = torch.randint(len(images), (batch_size,), generator=draws).to(device)
+            x = images[batch].long()
+            with torch.autocast(device.type, half, enabled=fast and half is not None):
+                logits = forward(x, labels[batch])
+            loss = F.cross_entropy(logits.float(), x)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            loss.item()  # waits for a GPU, so that the clock is right
+            spent, steps = time.perf_counter() - began, steps + 1
+        found = nats(model, held, held_labels).mean().item() / held[0].numel()
+        yield {"seconds": round(spent, 1), "steps": steps, "nats_per_pixel": found}
 
 
 MAKERS = {"reach": measure_reach, "equal-time": measure_equal_time}
@@ -149,6 +165,7 @@ MAKERS = {"reach": measure_reach, "equal-time": measure_equal_time}
 
 def _packed(images: torch.Tensor) -> dict:
     """Integer images of at most 16 levels as JSON: their shape, and a letter of hexadecimal for each pixel."""
+    check_images(images, 16)
     return {"shape": list(images.shape), "pixels": "".join(f"{value:x}" for value in images.flatten().tolist())}
 
 

@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+from .files import write_whole
+
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PROGRESS = re.compile(r"\[\d+:\d\d(:\d\d)?[<,]")  # tqdm's "[00:01<00:05, 3.1it/s]"
 ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")  # <Axes at 0x7f…>
@@ -56,9 +58,7 @@ def run(path: Path, root: Path) -> float:
     seconds = time.perf_counter() - began
     clean(page, machine_folders(root))
     nbformat.validate(page)
-    unfinished = path.with_suffix(".part")
-    unfinished.write_text(nbformat.writes(page) + "\n", encoding="utf-8", newline="\n")
-    os.replace(unfinished, path)
+    write_whole(path, nbformat.writes(page) + "\n")
     return seconds
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import torch
@@ -12,7 +11,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
+from .checks import shipped
 from .classifiers import ConvClassifier, ResidualClassifier
+from .files import write_whole
 from .models import GatedPixelCNN, PixelCNN, ShortcutPixelCNN
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -45,13 +46,7 @@ def save_model(model: nn.Module, path, card: dict | None = None) -> Path:
         name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, value in model.state_dict().items()
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".part")
-    try:
-        unfinished.write_bytes(save(state, metadata))  # save_file would keep it from other users
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_whole(path, save(state, metadata))  # save_file would keep it from other users
     return path
 
 
@@ -106,7 +101,7 @@ def load_pretrained(name: str) -> tuple[nn.Module, dict]:
     """
     known = _sums()
     if name not in known:
-        raise ValueError(f"name must be one of {', '.join(map(repr, known))}, got {name!r}")
+        raise ValueError(f"name must be {shipped(known)}, got {name!r}")
     path = WEIGHTS / f"{name}.safetensors"
     if not path.is_file() or _sum(path) != known[name]:
         what = "is not there" if not path.is_file() else "is not the file that was published"
@@ -123,7 +118,7 @@ def publish(path: Path) -> None:
     """Write a weights file's SHA-256 into the list beside it."""
     known = _sums(path.parent) | {path.stem: _sum(path)}
     lines = [f"{digest}  {name}.safetensors\n" for name, digest in sorted(known.items())]
-    (path.parent / SUMS).write_text("".join(lines), encoding="utf-8")
+    write_whole(path.parent / SUMS, "".join(lines))
 
 
 def _sums(folder: Path | None = None) -> dict[str, str]:

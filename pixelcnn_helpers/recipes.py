@@ -15,13 +15,15 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
+from . import pretrained
 from .checks import check_int
 from .classifiers import accuracy, class_probabilities, fit_classifier
-from .data import bernoulli, load_dataset, quantize, rotated
+from .data import Dataset, bernoulli, load_dataset, quantize, rotated
+from .files import write_whole
 from .likelihood import class_posterior, nats
-from .pretrained import KINDS, WEIGHTS, load_pretrained, pretrained_names, publish, save_model
+from .pretrained import KINDS, load_pretrained, pretrained_names, publish, save_model
 from .sampling import sample
-from .training import fit
+from .training import NoCompiler, fit, get_accelerator, hardware
 
 CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
 JUDGED_LEVELS = (2, 4, 8, 16, 256)
@@ -32,10 +34,11 @@ NEAR_AND_FAR = (1, 2, 4, 8, 1, 2, 4, 2)  # dilations: with a first 7×7, a field
 class Recipe:
     """A training: the network (class and arguments), the data, and how it is trained. `--set` changes any of it.
 
-    data: "mnist", "fashion", "emnist-letters" or "digits". drawn: black and white pixels, drawn afresh as
-    Bernoulli(x/255) every time. rotation: each image turned by up to so many degrees, other ones every time.
-    held_out: so many training images, the last ones, choose the best epoch. patience: stop after so many without
-    a better one. compile: see `fit`.
+    data: "mnist", "fashion", "emnist-letters" or "digits". held_out: so many training images, the last ones, are not
+    trained on: they say which epoch was a PixelCNN's best (a classifier keeps its last).
+    rotation: each image turned by up to so many degrees, other ones every time. drawn: black and white pixels, drawn
+    afresh as Bernoulli(x/255) every time. patience: stop after so many epochs without a better one (0: never).
+    compile: see `fit`. Classifiers know neither drawn nor patience nor compile.
     """
 
     network: str
@@ -45,9 +48,9 @@ class Recipe:
     batch_size: int = 64
     learning_rate: float = 2e-3
     seed: int = 0
-    drawn: bool = False
-    rotation: float = 0.0
     held_out: int = 2000
+    rotation: float = 0.0
+    drawn: bool = False
     patience: int = 0
     compile: bool = True
 
@@ -57,7 +60,7 @@ def two_stacks(features: int = 48, levels: int = 8, classes: int = 0) -> dict:
     return {"levels": levels, "features": features, "blocks": 8, "dilations": list(NEAR_AND_FAR), "classes": classes}
 
 
-TO_READ = {"epochs": 12, "batch_size": 128, "learning_rate": 4e-3, "rotation": 10.0}
+TO_READ = {"epochs": 12, "batch_size": 128, "learning_rate": 4e-3, "rotation": 10.0, "compile": False}
 RECIPES = {
     "conditional-mnist": Recipe("GatedPixelCNN", two_stacks(classes=10), epochs=14),
     "judge-mnist": Recipe("ConvClassifier", {"width": 24}, seed=41, **TO_READ),
@@ -70,100 +73,140 @@ RECIPES = {
 }
 
 
-def train(name: str, resume: bool = False, settings: Iterable[str] = (), folder: Path = WEIGHTS) -> Path | None:
-    """Train a recipe and write `folder/NAME.safetensors`, whose card tells how it was made and what it reaches.
+def train(name: str, resume: bool = False, settings: Iterable[str] = (), folder: Path | None = None) -> Path | None:
+    """Train a recipe and write its weights, with a card that tells how they were made and what they reach.
 
     settings: changes to the recipe or to the network's arguments, "epochs=1" or "features=16" say.
-    A checkpoint every minute lies in checkpoints/ (not for classifiers, which take minutes); resume goes on from there.
-    Returns None if it was interrupted.
-    Raises ValueError for an unknown recipe or setting, or a checkpoint that nobody asked to resume.
+    folder: where NAME.safetensors goes, the package's own weights if None; one that it replaces is kept in
+    checkpoints/. A checkpoint every minute lies there, too (not for classifiers, which take minutes), and resume goes
+    on from it, with the settings that it was begun with. Returns None if it was interrupted.
+    Raises ValueError for an unknown recipe or setting, a checkpoint that nobody asked to resume, or one that was begun
+    with other settings.
     """
-    recipe = changed(recipe_called(name), settings)
-    checkpoint = CHECKPOINTS / f"{name}.pt"
+    recipe, begun = changed(recipe_called(name), settings), CHECKPOINTS / f"{name}.json"
+    checkpoint = begun.with_suffix(".pt")
     if checkpoint.exists() and not resume:
         raise ValueError(f"{checkpoint} is of an unfinished training: --resume goes on with it, or delete it")
-    data = load_dataset(recipe.data)
+    model, machines = network_of(recipe), []
+    recipe = replace(recipe, config=model.config)  # with the defaults of today
+    if checkpoint.exists() and begun.exists():
+        log = json.loads(begun.read_text(encoding="utf-8"))
+        before, machines = Recipe(**log["recipe"]), log["hardware"]
+        differ = [f"{key.name}={getattr(before, key.name)}" for key in fields(Recipe)
+                  if getattr(before, key.name) != getattr(recipe, key.name)]
+        if differ and settings:
+            raise ValueError(f"{checkpoint} was begun with {', '.join(differ)}: resume without --set, or delete it")
+        recipe, model = before, network_of(before)
+    data, here, new = load_dataset(recipe.data), hardware(get_accelerator().device), not begun.exists()
+    machines = [*machines, here] if here not in machines else machines
+    write_whole(begun, json.dumps({"recipe": asdict(recipe), "hardware": machines}, indent=1) + "\n")
+
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    print(f"{name}: {recipe.network}, {weights:,} weights, on {data}")
+    try:
+        history = trained(model, recipe, data, checkpoint)
+    except (ValueError, NoCompiler):  # refused: nothing was begun
+        if new:
+            begun.unlink()
+        raise
+    if history is None:
+        print(f"Stopped. python -m pixelcnn_helpers train {name} --resume goes on from {checkpoint}, if it is there.")
+        return None
+    images, epochs = len(data.train) - recipe.held_out, len(history.train)
+    if not is_classifier(model):  # its history has an entry more for each stop within an epoch
+        epochs = history.steps[-1] // max(1, images // recipe.batch_size)
+    card = {
+        "recipe": name, **asdict(recipe), "weights": weights, "images": images, "epochs_trained": epochs,
+        "seconds": round(history.seconds[-1]), "hardware": ", ".join(machines),
+        "versions": versions(), "history": asdict(history), "test": measured(model.cpu(), recipe, data),
+    }
+    path = (folder or pretrained.WEIGHTS) / f"{name}.safetensors"
+    if path.exists():
+        kept = CHECKPOINTS / f"{name}.before.safetensors"
+        write_whole(kept, path.read_bytes())
+        print(f"The weights that were there before are kept in {kept}.")
+    publish(save_model(model, path, card))
+    for file in (checkpoint, begun):
+        file.unlink(missing_ok=True)
+    print(f"{path}: {_told(card['test'])}")
+    return path
+
+
+def network_of(recipe: Recipe):
+    """A recipe's network before its training."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         try:
             model = KINDS[recipe.network](**recipe.config)
         except TypeError as error:
             raise ValueError(error) from None  # what a setting may bring about is a ValueError
-    recipe = replace(recipe, config=model.config)  # with the defaults of today
-    weights = sum(parameter.numel() for parameter in model.parameters())
-    print(f"{name}: {recipe.network}, {weights:,} weights, on {data}")
+    if recipe.drawn and not is_classifier(model) and model.levels != 2:
+        raise ValueError(f"drawn pixels are black or white, so levels must be 2, got {model.levels}")
+    return model
+
+
+def trained(model, recipe: Recipe, data: Dataset, checkpoint: Path):
+    """Train a recipe's network in place; its history, or None if it was interrupted."""
     split = len(data.train) - check_int("held_out", recipe.held_out, 1)
     check_int("the images left to train on", split, 1)
     options = {"epochs": recipe.epochs, "batch_size": recipe.batch_size, "learning_rate": recipe.learning_rate}
     options |= {"seed": recipe.seed}
     if is_classifier(model):
-        validation = data.train[split:], data.train_classes[split:]
+        if recipe.drawn or recipe.patience or recipe.compile:
+            raise ValueError("a classifier's recipe needs drawn=false, patience=0 and compile=false")
+        held = data.train[split:], data.train_classes[split:]
         try:
-            history = fit_classifier(
-                model, data.train[:split], data.train_classes[:split], validation=validation,
-                rotation=recipe.rotation, **options,
+            return fit_classifier(
+                model, data.train[:split], data.train_classes[:split], validation=held, rotation=recipe.rotation,
+                **options,
             )
-        except KeyboardInterrupt:
-            print("Stopped; a classifier takes minutes and leaves no checkpoint, so nothing is kept.")
+        except KeyboardInterrupt:  # minutes are lost
             return None
-        steps = len(history.train) * max(1, split // recipe.batch_size)
-    else:
-        images, augment = data.train[:split], _augment(recipe, data.levels)
-        if augment is None:
-            images = as_seen(recipe, images, data.levels)
-        labels = label_rows(model, data.train_classes)
-        held_labels = None if labels is None else labels[split:]
-        history = fit(
-            model, images, None if labels is None else labels[:split], augment=augment, checkpoint=checkpoint,
-            validation=(as_seen(recipe, data.train[split:], data.levels), held_labels),
-            patience=recipe.patience or None, compile=recipe.compile, **options,
-        )
-        if history.interrupted:
-            print(f"python -m pixelcnn_helpers train {name} --resume goes on from {checkpoint}.")
-            return None
-        steps = history.steps[-1]
-    card = {
-        "recipe": name, **asdict(recipe), "weights": weights, "images": split,
-        "images_seen": steps * min(recipe.batch_size, split), "seconds": round(history.seconds[-1]),
-        "hardware": hardware(), "versions": versions(), "history": asdict(history),
-    }
-    card["test"] = measured(model.cpu(), recipe, data)
-    path = save_model(model, folder / f"{name}.safetensors", card)
-    publish(path)
-    checkpoint.unlink(missing_ok=True)
-    print(f"{path}: {_told(card['test'])}")
-    return path
+    labels, augment = label_rows(model, data.train_classes), _augment(recipe, data.levels)
+    images = data.train[:split] if augment else as_seen(recipe, data.train[:split], data.levels)
+    held = as_seen(recipe, data.train[split:], data.levels), None if labels is None else labels[split:]
+    history = fit(
+        model, images, None if labels is None else labels[:split], validation=held, augment=augment,
+        checkpoint=checkpoint, patience=recipe.patience or None, compile=recipe.compile, **options,
+    )
+    return None if history.interrupted else history
 
 
-def evaluate(name: str) -> dict:
+def evaluate(name: str, write: bool = False) -> dict:
     """Measure a network that ships again on the test images of its recipe; print it beside its card; return it.
 
-    Raises ValueError for an unknown name, FileNotFoundError where its data set is not there and cannot be had.
+    write: put what was measured on the card. Raises ValueError for an unknown name, FileNotFoundError where its data
+    set is not there and cannot be had.
     """
     model, card = load_pretrained(name)
     recipe = Recipe(**{key.name: card[key.name] for key in fields(Recipe)})
     found = measured(model, recipe, load_dataset(recipe.data))
     print(f"{name}\n  its card  {_told(card['test'])}\n  measured  {_told(found)}")
+    if write:
+        publish(save_model(model, pretrained.WEIGHTS / f"{name}.safetensors", card | {"test": found}))
     return found
 
 
-def measured(model, recipe: Recipe, data, every: int = 1) -> dict:
+def measured(model, recipe: Recipe, data: Dataset, every: int = 1) -> dict:
     """What the card says under "test", from every so many test images.
 
     A classifier: its accuracy at several numbers of grey levels. Another network: nats per image, with the standard
-    deviation over images, nats per pixel, bits/dim, and nats per image over every 20th image, for a quick check.
-    With ten classes, on MNIST, and no image left out: the share of 1,000 samples, 100 of each class, that `judge-mnist`
-    reads as asked.
+    deviation over images, nats per pixel, bits/dim.
+    With no image left out, besides: the same over every 20th image, for a quick check; for a network with classes, the
+    share of every fifth image whose class Bayes' rule finds; on MNIST, the share of 1,000 samples, 100 of each class,
+    that `judge-mnist` reads as asked.
     """
     images, classes = data.test[::every], data.test_classes[::every]
+    told = {"images": len(images)}
     if is_classifier(model):
-        return {"images": len(images), "accuracy": {
-            str(levels): round(accuracy(model, images, classes, levels), 4) for levels in JUDGED_LEVELS
-        }}
+        told["accuracy"] = {str(levels): accuracy(model, images, classes, levels) for levels in JUDGED_LEVELS}
+        if every == 1:
+            told["every_20th"] = measured(model, recipe, data, every=20)["accuracy"]
+        return told
     # drawn before any are left out, so that each image is the same one in every measurement
     images = as_seen(recipe, data.test, data.levels)[::every]
     found = nats(model, images, label_rows(model, classes))
-    told = {"images": len(images), "nats_per_image": found.mean().item(), "deviation": found.std().item()}
+    told |= {"nats_per_image": found.mean().item(), "deviation": found.std().item()}
     told["nats_per_pixel"] = told["nats_per_image"] / images[0].numel()
     told["bits_per_dim"] = told["nats_per_pixel"] / math.log(2)
     if every > 1:
@@ -171,9 +214,9 @@ def measured(model, recipe: Recipe, data, every: int = 1) -> dict:
     told["every_20th"] = found[::20].mean().item()
     if model.classes:
         right = class_posterior(model, images[::5]).argmax(1) == classes[::5]
-        told["bayes_accuracy"] = right.double().mean().item()
+        told |= {"bayes_images": len(right), "bayes_accuracy": right.double().mean().item()}
     if model.classes == 10 and recipe.data == "mnist" and "judge-mnist" in pretrained_names():
-        told["read_as_asked"] = read_as_asked(model)
+        told |= {"samples": 1000, "read_as_asked": read_as_asked(model)}
     return told
 
 
@@ -231,11 +274,6 @@ def is_classifier(model) -> bool:
     return not hasattr(model, "levels")
 
 
-def hardware() -> str:
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return gpu or f"CPU ({platform.machine()}), {torch.get_num_threads()} threads"
-
-
 def versions() -> dict[str, str]:
     found = {"python": platform.python_version(), "torch": version("torch")}
     with suppress(PackageNotFoundError):  # a checkout that was never installed
@@ -267,6 +305,10 @@ def _told(test: dict) -> str:
     if "accuracy" in test:
         found = ", ".join(f"{share:.2%} at {levels}" for levels, share in test["accuracy"].items())
         return f"accuracy by grey levels: {found} ({test['images']:,} test images)"
-    line = "{nats_per_image:.2f} nats per image, {nats_per_pixel:.4f} per pixel, {bits_per_dim:.4f} bits/dim"
-    line = line.format(**test) + f" ({test['images']:,} test images)"
-    return line + (f"; {test['read_as_asked']:.1%} of samples read as asked for" if "read_as_asked" in test else "")
+    line = f"{test['nats_per_image']:.2f} ± {test['deviation'] / test['images'] ** 0.5:.2f} nats per image, "
+    line += f"{test['nats_per_pixel']:.4f} per pixel, {test['bits_per_dim']:.4f} bits/dim ({test['images']:,} images)"
+    if "bayes_accuracy" in test:
+        line += f"; Bayes' rule reads {test['bayes_accuracy']:.1%} of {test['bayes_images']:,} right"
+    if "read_as_asked" in test:
+        line += f"; {test['read_as_asked']:.1%} of {test['samples']:,} samples read as asked"
+    return line

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
+import platform
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,7 +18,9 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from .checks import check_images, check_int, check_labels, check_model, check_number
+from .files import write_whole
 from .likelihood import bits_per_dim
+from .models import images_on_cpu
 
 SAVE_EVERY = 60  # seconds between checkpoints within an epoch
 
@@ -59,7 +63,8 @@ def fit(
     Afterwards the model is in evaluation mode, on that device, and knows its `size`. The caller's random state is not
     touched. An epoch leaves out what does not fill its last batch, other images every time.
     Raises ValueError or TypeError for arguments that do not fit the model or one another, ValueError for a checkpoint
-    of another training, FloatingPointError when the loss is no longer a number.
+    of another training, FloatingPointError when the loss is no longer a number, NoCompiler (a RuntimeError) where
+    compile has nothing to compile with.
     """
     channels, levels, classes = check_model(model, wanted="be trained")
     # what augment returns is looked at, batch by batch
@@ -77,12 +82,14 @@ def fit(
         raise ValueError("learning_rate must be above 0, got 0")
     seed = check_int("seed", seed, 0) % 2**32  # leaves room for the steps in torch's 64 bits
 
-    accelerator = _accelerator()
+    accelerator = get_accelerator()
     device, processes = accelerator.device, accelerator.num_processes
     share = max(1, min(check_int("batch_size", batch_size, 1), len(images)) // processes)  # of a batch, per process
     per_epoch = max(1, len(images) // (share * processes))
     total = check_int("steps", steps, 1) if epochs is None else check_int("epochs", epochs, 1) * per_epoch
 
+    if compile:
+        check_compiler(device)  # before anything is touched
     # integers in memory, where the model is: a batch is an index away
     images = images.to(device, torch.uint8 if levels <= 256 else torch.int32)
     labels = None if labels is None else labels.to(device)
@@ -94,9 +101,7 @@ def fit(
     accelerator.wait_for_everyone()  # the main process may still be saving an earlier training
     run = _Run(model, optimizer, checkpoint, plan, saves=accelerator.is_main_process)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
-    step = _compiled(wrapped, device) if compile else wrapped
-    history, learned = run.history, torch.zeros((), device=device)  # the loss since the last entry, summed
-    since, started = run.step, time.perf_counter() - (run.history.seconds or [0.0])[-1]
+    step, history, run.learned = torch.compile(wrapped) if compile else wrapped, run.history, run.learned.to(device)
     hidden = not (progress and accelerator.is_main_process)
     bar = tqdm(
         total=total, initial=run.step, unit="img", unit_scale=share * processes, desc="training", disable=hidden
@@ -105,9 +110,8 @@ def fit(
 
     def close_entry() -> None:
         """Write what was learned since the last entry, and keep the weights if they are the best so far."""
-        nonlocal learned, since
         broadcast(list(model.buffers()))  # each process has averaged its own batches in batch norm
-        mean = accelerator.reduce(learned, "mean").item() / max(1, run.step - since) / math.log(2)
+        mean = accelerator.reduce(run.learned, "mean").item() / max(1, run.step - run.since) / math.log(2)
         if not math.isfinite(mean):
             raise FloatingPointError(f"the loss was no longer a number by step {run.step}: lower learning_rate")
         held = [] if validation is None else broadcast_object_list([bits_per_dim(model, held_images, held_labels)])
@@ -115,10 +119,10 @@ def fit(
         history.steps.append(run.step)
         history.train.append(mean)
         history.validation.extend(held)
-        history.seconds.append(time.perf_counter() - started)
+        history.seconds.append(time.perf_counter() - run.started)
         if held and held[0] == min(history.validation):
             run.best = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-        learned, since = torch.zeros_like(learned), run.step
+        run.learned, run.since = torch.zeros_like(run.learned), run.step
 
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         try:
@@ -135,7 +139,8 @@ def fit(
                 torch.manual_seed((seed * 1_000_003 + run.step) * processes + accelerator.process_index)
                 if augment is not None:
                     x = augment(x, torch.Generator(device).manual_seed(torch.initial_seed()))
-                    check_images(x, levels, channels, name="what augment returns")
+                    looked_at = images_on_cpu(x) or run.step == 0  # a GPU would have to be waited for
+                    check_images(x, levels, channels, name="what augment returns", values=looked_at)
                     if len(x) != len(batch) or x.shape[1:] != images.shape[1:]:
                         wanted, got = (len(batch), *images.shape[1:]), tuple(x.shape)
                         raise ValueError(f"what augment returns must have the shape {wanted}, got {got}")
@@ -150,7 +155,7 @@ def fit(
                 accelerator.clip_grad_norm_(model.parameters(), 1.0)
                 optimizer.step()
 
-                learned += loss.detach()
+                run.learned += loss.detach()
                 run.step += 1
                 bar.update()
                 now = time.perf_counter()
@@ -167,7 +172,7 @@ def fit(
         except KeyboardInterrupt:
             history.interrupted = True
             run.save()  # before anything that a second Ctrl-C could stop
-            if run.step > since:
+            if run.step > run.since:
                 close_entry()
             run.save()
             print(f"Stopped after {run.step} of {total} steps; what was learned so far is kept.")
@@ -191,17 +196,23 @@ class _Run:
         self.model, self.optimizer, self.plan, self.saves = model, optimizer, plan, saves
         self.path = None if path is None else Path(path)
         self.step, self.history, self.best, self.saved = 0, History(), None, time.perf_counter()
+        self.learned, self.since = torch.zeros(()), 0  # the loss since the history's last entry, summed, and its step
+        seconds = 0.0
         if self.path is not None and self.path.exists():
-            self._load()
+            seconds = self._load()
+        self.started = time.perf_counter() - seconds
 
-    def _load(self) -> None:
+    def _load(self) -> float:
+        """Take over what the checkpoint holds; its seconds of training."""
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
             plan, history = dict(state["plan"]), History(**state["history"])
+            seconds = state["seconds"]
             if plan == self.plan:
                 self.model.load_state_dict(state["model"])
                 self.optimizer.load_state_dict(state["optimizer"])
                 self.step, self.history, self.best = state["step"], history, state["best"]
+                self.learned, self.since = torch.tensor(state["learned"]), state["since"]
         except Exception as error:  # torch raises many kinds for a file it cannot read
             reason = type(error).__name__
             raise ValueError(f"checkpoint {self.path} cannot be read ({reason}): delete it or name another") from error
@@ -210,6 +221,7 @@ class _Run:
             what = "; ".join(f"{name} {there} there, {own} here" for name, there, own in pairs if there != own)
             raise ValueError(f"checkpoint {self.path} is of another training ({what}): delete it or name another")
         self.history.interrupted = False
+        return seconds
 
     def save(self) -> None:
         """Write the checkpoint beside its place and move it there, so that a crash leaves the old one whole."""
@@ -219,19 +231,20 @@ class _Run:
         state = {
             "plan": self.plan, "step": self.step, "history": asdict(self.history), "best": self.best,
             "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+            "seconds": time.perf_counter() - self.started, "learned": self.learned.item(), "since": self.since,
         }
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self.path.with_name(self.path.name + ".part")
-        torch.save(state, unfinished)
-        os.replace(unfinished, self.path)
+        whole = io.BytesIO()
+        torch.save(state, whole)
+        write_whole(self.path, whole.getvalue())
 
 
 def _plan(model, images, held_images, total: int, batch: int, learning_rate: float, seed: int) -> dict:
     """What must be the same for a checkpoint to be of this training."""
     weights = sum(weight.numel() for weight in model.parameters())
     return {
-        "model": type(model).__name__, "weights": weights, "images": list(images.shape),
-        "sum of pixels": int(images.sum()), "validation": 0 if held_images is None else len(held_images),
+        "model": type(model).__name__, "weights": weights, "config": repr(getattr(model, "config", None)),
+        "images": list(images.shape), "sum of pixels": int(images.sum()),
+        "validation": 0 if held_images is None else len(held_images),
         "steps": total, "batch_size": batch, "learning_rate": learning_rate, "seed": seed,
     }
 
@@ -248,16 +261,30 @@ def _validation(validation, levels: int, channels: int, classes: int):
     return images, labels
 
 
-def _compiled(module, device: torch.device):
-    """torch.compile(module), or an error that names the fix where it cannot work."""
+class NoCompiler(RuntimeError):
+    """torch.compile has nothing to compile with."""
+
+
+def check_compiler(device: torch.device) -> None:
+    """NoCompiler, with the fix, where torch.compile cannot work: torch itself would fail within the first step."""
     try:
-        torch.compile(torch.neg)(torch.zeros(2, device=device))  # torch itself would notice within the first step
+        torch.compile(torch.neg)(torch.zeros(2, device=device))
     except Exception as error:  # many kinds, from one version to the next
-        raise RuntimeError(
+        raise NoCompiler(
             f"compile=True needs a C++ compiler, such as g++, that works ({type(error).__name__}): "
             "install one, or pass compile=False"
         ) from error
-    return torch.compile(module)
+
+
+def hardware(device: torch.device | str = "cpu") -> str:
+    """What computes here, in words: the GPU's name, or the processor's with its threads."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    name, told = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
+    if told.is_file():  # Linux
+        names = [line.partition(":")[2].strip() for line in told.read_text().splitlines() if "model name" in line]
+        name = (names or [name])[0]
+    return f"{name}, {torch.get_num_threads()} threads"
 
 
 def _schedule(step: int, total: int) -> float:
@@ -272,7 +299,7 @@ def _stalled(history: History, patience: int | None) -> bool:
     return patience is not None and len(found) > patience and min(found[-patience:]) >= min(found[:-patience])
 
 
-def _accelerator() -> Accelerator:
+def get_accelerator() -> Accelerator:
     """Accelerate's word on device and processes, with the precision that the processor computes fast in."""
     # several processes would wait for ever for the gradient of a weight that nothing depends on
     handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)]

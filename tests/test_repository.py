@@ -23,7 +23,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 EXTRAS = PROJECT["optional-dependencies"]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ROWS = [  # of the package, from the ground up: arrows point downwards only
-    {"checks"},
+    {"checks", "files"},
     {"masks"},
     {"walks"},
     {"layers", "data"},
