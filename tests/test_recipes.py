@@ -1,5 +1,6 @@
 """Recipes: what they build, how they are changed, trained, stopped, gone on with, and measured again."""
 
+import json
 import math
 import socket
 from dataclasses import asdict, replace
@@ -8,11 +9,22 @@ import pytest
 import torch
 from conftest import integers, refused
 
-from pixelcnn_helpers import Dataset, GatedPixelCNN, fit, load_model, nats, pretrained, receptive_field, recipes
+from pixelcnn_helpers import (
+    Dataset,
+    GatedPixelCNN,
+    class_posterior,
+    fit,
+    load_model,
+    nats,
+    pretrained,
+    receptive_field,
+    recipes,
+)
 from pixelcnn_helpers.__main__ import main
 from pixelcnn_helpers.classifiers import fit_classifier
 from pixelcnn_helpers.data import load_dataset
 from pixelcnn_helpers.recipes import KINDS, RECIPES, Recipe, as_seen, changed, evaluate, measured, train
+from pixelcnn_helpers.training import hardware
 
 # "neutral-mnist" made small enough to be trained on the bundled digits in a second
 TINY = [
@@ -151,7 +163,7 @@ def test_training_writes_weights_and_their_card(shelf, capsys):
     made = changed(RECIPES["neutral-mnist"], TINY)
     assert {name: card[name] for name in asdict(made)} == asdict(replace(made, config=model.config))
     assert (card["recipe"], card["weights"], card["images"]) == ("neutral-mnist", count, 1397)
-    assert card["images_seen"] == 21 * 64
+    assert card["epochs_trained"] == 1
     assert card["history"]["steps"] == [21]
     assert len(card["history"]["validation"]) == 1
     assert card["seconds"] == round(card["history"]["seconds"][-1])
@@ -166,7 +178,7 @@ def test_training_writes_weights_and_their_card(shelf, capsys):
     }  # fmt: skip
     assert card["test"]["bits_per_dim"] < math.log2(17)
     assert f"{count:,} weights, on {data}" in said
-    assert f"{found.mean():.2f} nats per image" in said
+    assert f"{found.mean():.2f} ± {found.std() / 300**0.5:.2f} nats per image" in said
 
 
 def test_a_network_with_classes_sees_them(shelf, monkeypatch):
@@ -177,6 +189,9 @@ def test_a_network_with_classes_sees_them(shelf, monkeypatch):
     assert torch.equal(seen[0]["validation"][1].argmax(1), data.train_classes[1397:])
     right = nats(model, data.test, torch.eye(10)[data.test_classes]).mean().item()
     assert card["test"]["nats_per_image"] == pytest.approx(right)
+    assert card["test"]["bayes_images"] == 60
+    found = class_posterior(model, data.test[::5]).argmax(1) == data.test_classes[::5]
+    assert card["test"]["bayes_accuracy"] == pytest.approx(found.double().mean().item())
     assert "read_as_asked" not in card["test"]  # the judge reads MNIST
 
 
@@ -256,14 +271,46 @@ def test_a_classifier(shelf, monkeypatch, capsys):
     model, card = pretrained.load_pretrained("judge-mnist")
     assert type(model).__name__ == card["network"] == "ConvClassifier"
     assert card["config"] == model.config
-    assert (card["images"], card["images_seen"]) == (20, 36)  # three batches of six, twice
+    assert (card["images"], card["epochs_trained"]) == (20, 2)
     assert card["test"]["images"] == 40
-    assert {int(levels) for levels in card["test"]["accuracy"]} == set(recipes.JUDGED_LEVELS)
-    assert all(0 <= share <= 1 for share in card["test"]["accuracy"].values())
+    for shares in (card["test"]["accuracy"], card["test"]["every_20th"]):
+        assert {int(levels) for levels in shares} == set(recipes.JUDGED_LEVELS)
+        assert all(0 <= share <= 1 for share in shares.values())
+    part = measured(model, RECIPES["judge-mnist"], GREYS, every=20)
+    assert (part["images"], part["accuracy"]) == (2, card["test"]["every_20th"])
     assert f"{path}: accuracy by grey levels" in capsys.readouterr().out
     evaluate("judge-mnist")
     _, before, after = capsys.readouterr().out.splitlines()
     assert before.removeprefix("  its card") == after.removeprefix("  measured")
+
+
+@pytest.mark.parametrize("setting", ["drawn=true", "patience=2", "compile=true"])
+def test_what_classifiers_do_not_know(shelf, monkeypatch, setting):
+    monkeypatch.setattr(recipes, "load_dataset", lambda name: GREYS)
+    with refused(ValueError, "classifier", setting.partition("=")[0]):
+        train("judge-mnist", settings=["width=2", "held_out=4", setting], folder=shelf)
+    assert not shelf.exists()
+
+
+def test_drawn_pixels_have_two_levels(shelf):
+    with refused(ValueError, "drawn", "levels must be 2", "got 17"):
+        tiny(shelf, "drawn=true")
+    with refused(ValueError, "levels must be 2", "got 8"):  # by default
+        recipes.network_of(Recipe("GatedPixelCNN", drawn=True))
+
+
+def test_on_mnist_the_judge_reads_samples_of_every_class(monkeypatch, capsys):
+    """Where it is there: its own training comes before it."""
+    recipe = Recipe("GatedPixelCNN", {"levels": 2, "features": 2, "blocks": 1, "classes": 10})
+    model = GatedPixelCNN(**recipe.config).eval()
+    monkeypatch.setattr(recipes, "read_as_asked", lambda network: {model: 0.75}[network])
+    assert "read_as_asked" not in measured(model, recipe, GREYS)
+    monkeypatch.setattr(recipes, "pretrained_names", lambda: ["judge-mnist"])
+    found = measured(model, recipe, GREYS)
+    assert (found["samples"], found["read_as_asked"], found["bayes_images"]) == (1000, 0.75, 8)
+    assert recipes._told(found).endswith("75.0% of 1,000 samples read as asked")
+    for less in (measured(model, recipe, GREYS, every=20), measured(model, replace(recipe, data="fashion"), GREYS)):
+        assert "read_as_asked" not in less
 
 
 def test_what_the_judge_reads(shelf, monkeypatch):
@@ -298,32 +345,114 @@ def test_versions_of_a_checkout_that_was_never_installed(monkeypatch):
 # stopped, and gone on with
 
 
-def test_interrupted_and_resumed_it_ends_in_the_same_weights(shelf, tmp_path, monkeypatch, capsys):
-    whole = tiny(tmp_path / "whole", "epochs=2")
-    checkpoint = recipes.CHECKPOINTS / "neutral-mnist.pt"
+@pytest.fixture
+def stopped(shelf, monkeypatch, capsys):
+    """Two epochs of a tiny training, of which one is done: what --resume goes on from."""
     with monkeypatch.context() as patch:
         watch(patch, callback=after_one_epoch)
-        assert tiny(shelf, "epochs=2") is None
+        assert tiny(None, "epochs=2") is None
     assert "train neutral-mnist --resume" in capsys.readouterr().out
-    assert checkpoint.exists()
+    assert not shelf.exists()
+    assert {file.name for file in recipes.CHECKPOINTS.iterdir()} == {"neutral-mnist.pt", "neutral-mnist.json"}
+    return recipes.CHECKPOINTS / "neutral-mnist.pt"
+
+
+@pytest.mark.parametrize("settings", [[], [*TINY, "epochs=2"]])
+def test_interrupted_and_resumed_it_ends_in_the_same_weights(shelf, tmp_path, monkeypatch, stopped, settings):
+    """Without settings it goes on with those that it was begun with, and on the card are all machines."""
+    with monkeypatch.context() as patch:
+        patch.setattr(recipes, "CHECKPOINTS", tmp_path / "elsewhere")
+        whole = load_model(tiny(tmp_path / "whole", "epochs=2"))
+    saved, log = stopped.read_bytes(), stopped.with_suffix(".json")
+    with refused(ValueError, str(stopped), "unfinished", "--resume", "delete"):
+        train("neutral-mnist", settings=settings)
+    assert stopped.read_bytes() == saved
+    log.write_text(json.dumps(json.loads(log.read_text()) | {"hardware": ["an abacus"]}))
+    main(["train", "neutral-mnist", "--resume", *(["--set", *settings] if settings else [])])
+    model, card = pretrained.load_pretrained("neutral-mnist")
+    assert same(model.state_dict(), whole[0].state_dict())
+    assert {name: card[name] for name in asdict(RECIPES["neutral-mnist"])} == {
+        **asdict(changed(RECIPES["neutral-mnist"], [*TINY, "epochs=2"])), "config": model.config,
+    }  # fmt: skip
+    assert card["history"]["steps"] == [21, 42]
+    assert card["history"]["train"] == whole[1]["history"]["train"]
+    assert card["epochs_trained"] == 2
+    assert card["hardware"] == f"an abacus, {hardware()}"
+    assert not list(recipes.CHECKPOINTS.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("epochs=3", ("begun with epochs=2:",)),
+        ("rotation=5", ("begun with rotation=0.0:",)),
+        ("dilations=[2]", ("begun with config=", "'dilations': [1]")),  # just as many weights
+        ("held_out=99", ("begun with held_out=100:",)),
+        ("compile=true", ("begun with compile=False:",)),
+    ],
+)
+def test_other_settings_than_it_was_begun_with(shelf, stopped, setting, words):
+    files = {file: file.read_bytes() for file in recipes.CHECKPOINTS.iterdir()}
+    with refused(ValueError, str(stopped), *words, "without --set", "delete"):
+        tiny(shelf, "epochs=2", setting, resume=True)
+    assert {file: file.read_bytes() for file in recipes.CHECKPOINTS.iterdir()} == files
     assert not shelf.exists()
 
-    saved = checkpoint.read_bytes()
-    with refused(ValueError, str(checkpoint), "unfinished", "--resume", "delete"):
-        tiny(shelf, "epochs=2")
+
+def test_a_checkpoint_whose_settings_are_lost(shelf, stopped):
+    """Other ones are refused, and not taken for those that it was begun with."""
+    stopped.with_suffix(".json").unlink()
     with refused(ValueError, "checkpoint", "another training", "42 there, 63 here"):
         tiny(shelf, "epochs=3", resume=True)
-    assert checkpoint.read_bytes() == saved
+    with refused(ValueError, "checkpoint", "another training", "'dilations': [1]", "there", "'dilations': [2]"):
+        tiny(shelf, "epochs=2", "dilations=[2]", resume=True)
+    assert list(recipes.CHECKPOINTS.iterdir()) == [stopped]
+    assert tiny(shelf, "epochs=2", resume=True).is_file()
 
-    resumed = tiny(shelf, "epochs=2", resume=True)
-    assert not checkpoint.exists()
-    assert same(weights(resumed), weights(whole))
-    assert load_model(resumed)[1]["history"]["steps"] == [21, 42]
-    assert load_model(resumed)[1]["images_seen"] == 42 * 64
+
+def test_epochs_are_counted_once_however_often_it_was_stopped(shelf, monkeypatch):
+    calls = []
+
+    def pressed(images, degrees, generator):
+        calls.append(degrees)
+        if len(calls) == 25:  # within the second epoch
+            raise KeyboardInterrupt
+        return images
+
+    monkeypatch.setattr(recipes, "rotated", pressed)
+    assert tiny(shelf, "epochs=2", "rotation=5") is None
+    _, card = load_model(train("neutral-mnist", resume=True, folder=shelf))
+    assert card["history"]["steps"] == [21, 24, 42]
+    assert (card["epochs"], card["epochs_trained"]) == (2, 2)
 
 
 def test_resume_without_a_checkpoint_begins(shelf):
     assert tiny(shelf, resume=True).is_file()
+
+
+def test_a_classifier_that_was_stopped_begins_again(shelf, monkeypatch):
+    monkeypatch.setattr(recipes, "load_dataset", lambda name: GREYS)
+    settings = ["width=2", "epochs=1", "held_out=4", "batch_size=6"]
+    with monkeypatch.context() as patch:
+        patch.setattr(recipes, "fit_classifier", lambda *args, **options: after_one_epoch(None))
+        assert train("judge-mnist", settings=[*settings, "width=3"], folder=shelf) is None
+    assert not shelf.exists()
+    model, _ = load_model(train("judge-mnist", resume=True, settings=settings, folder=shelf))
+    assert model.config["width"] == 2
+
+
+def test_weights_that_are_replaced_are_kept(shelf, capsys):
+    old = tiny(None).read_bytes()
+    assert not list(recipes.CHECKPOINTS.iterdir())  # there were none before
+    capsys.readouterr()
+    path = tiny(None, "seed=9")
+    assert path == shelf / "neutral-mnist.safetensors"
+    kept = recipes.CHECKPOINTS / "neutral-mnist.before.safetensors"
+    assert str(kept) in capsys.readouterr().out
+    assert list(recipes.CHECKPOINTS.iterdir()) == [kept]
+    assert kept.read_bytes() == old
+    assert not same(weights(kept), weights(path))
+    assert pretrained.load_pretrained("neutral-mnist")[1]["seed"] == 9
 
 
 # measured again
@@ -337,12 +466,66 @@ def test_evaluate(shelf, capsys):
     name, before, after = capsys.readouterr().out.splitlines()
     assert name == "neutral-mnist"
     assert before.removeprefix("  its card") == after.removeprefix("  measured")
-    assert f"{card['test']['nats_per_image']:.2f} nats per image" in before
-    assert "(300 test images)" in before
+    assert f"{card['test']['nats_per_image']:.2f} ± " in before
+    assert "(300 images)" in before
     assert evaluate("neutral-mnist") == pytest.approx(card["test"])
 
 
+@pytest.mark.parametrize("write", [False, True])
+def test_evaluate_puts_on_the_card_what_it_measured_if_asked_to(shelf, write):
+    path = tiny(shelf)
+    model, card = load_model(path)
+    stale = card | {"test": card["test"] | {"nats_per_image": 1.0, "bayes_accuracy": 1.0, "bayes_images": 7}}
+    pretrained.publish(pretrained.save_model(model, path, stale))
+    main(["evaluate", "neutral-mnist", *(["--write"] if write else [])])
+    again, found = pretrained.load_pretrained("neutral-mnist")
+    assert same(again.state_dict(), model.state_dict())
+    assert found["test"] == (pytest.approx(card["test"]) if write else stale["test"])
+    assert {**found, "test": None} == {**card, "test": None}
+    assert again.size == (8, 8)
+
+
 # the command line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "given"),
+    [
+        (["one"], ("one", False, [])),
+        (["one", "--resume"], ("one", True, [])),
+        (["one", "--set", "a=1", "b=2", "--resume", "--set", "c=3"], ("one", True, ["a=1", "b=2", "c=3"])),
+    ],
+)
+def test_what_train_is_told(monkeypatch, arguments, given):
+    """And how a training that was interrupted ends: as a shell says it of Ctrl-C."""
+    told = []
+    monkeypatch.setattr(recipes, "train", lambda *args: told.append(args) or "a path")
+    main(["train", *arguments])
+    monkeypatch.setattr(recipes, "train", lambda *args: told.append(args))
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", *arguments])
+    assert stopped.value.code == 130
+    assert told == [given, given]
+
+
+def test_ctrl_c_outside_the_training(monkeypatch):
+    monkeypatch.setattr(recipes, "measured", lambda *args: after_one_epoch(None))
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", "neutral-mnist", "--set", *TINY])
+    assert stopped.value.code == 130
+    assert (recipes.CHECKPOINTS / "neutral-mnist.pt").exists()  # what was learned is kept
+
+
+def test_nothing_to_compile_with(shelf, monkeypatch):
+    def fails(*args):
+        raise RuntimeError("no such file: g++")
+
+    monkeypatch.setattr(torch, "compile", lambda module: fails)
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", "neutral-mnist", "--set", *TINY, "compile=true"])
+    assert stopped.value.code.startswith("python -m pixelcnn_helpers train: compile=True needs a C++ compiler")
+    assert not list(recipes.CHECKPOINTS.glob("*"))
+    assert not shelf.exists()
 
 
 @pytest.mark.parametrize(
@@ -358,6 +541,8 @@ def test_evaluate(shelf, capsys):
         (["train", "neutral-mnist", "--set", "data=digits", "dilations=[1,2,3,4,5,6,7,8.5]"], ("integer", "8.5")),
         (["train", "pixelcnn-mnist", "--set", "data=digits", "features=many"], ("features", "many")),
         (["train", "conditional-mnist", "--set", "data=digits", "held_out=1", "classes=5"], ("at least 10", "got 5")),
+        (["train", "neutral-mnist", "--set", "drawn=true"], ("drawn", "levels must be 2", "got 8")),
+        (["train", "judge-mnist", "--set", "data=digits", "held_out=9", "patience=1"], ("classifier", "patience=0")),
         (["train", "neutral-mnist"], ("MNIST", "could not be downloaded", "PIXELCNN_DATA")),
         (["evaluate", "nonsense"], ("'made'", "'nonsense'")),
         (["evaluate", "made"], ("MNIST", "could not be downloaded", "PIXELCNN_DATA")),
@@ -378,5 +563,5 @@ def test_errors_are_one_line(shelf, monkeypatch, tmp_path, arguments, words):
     assert said.startswith(f"python -m pixelcnn_helpers {arguments[0]}: ")
     assert "\n" not in said
     assert all(word in said for word in words), said
-    assert not recipes.CHECKPOINTS.exists()
+    assert not list(recipes.CHECKPOINTS.glob("*"))
     assert {file.name for file in shelf.iterdir()} == {"made.safetensors", "SHA256SUMS"}

@@ -2,11 +2,13 @@
 
 import math
 import os
+import pathlib
 import random
 import shutil
 import subprocess
 import sys
 import textwrap
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -14,7 +16,16 @@ import torch
 from conftest import ConditionalToy, integers, one_hot, refused
 from torch import nn
 
-from pixelcnn_helpers import History, PixelCNN, bits_per_dim, fit, quantize, training, uniform_bits_per_dim
+from pixelcnn_helpers import (
+    GatedPixelCNN,
+    History,
+    PixelCNN,
+    bits_per_dim,
+    fit,
+    quantize,
+    training,
+    uniform_bits_per_dim,
+)
 
 IMAGES, HELD = integers((24, 1, 5, 4), 3), integers((10, 1, 5, 4), 3, seed=1)
 
@@ -368,6 +379,27 @@ def test_compiled_it_learns_the_same():
     assert vars(compiled).keys() - {"_is_torch_compile"} == vars(plain).keys()  # that mark does no harm
 
 
+@pytest.mark.parametrize("lazy", [True, False])
+def test_without_a_compiler_nothing_is_touched(tmp_path, monkeypatch, lazy):
+    """Whether torch notices when it is asked to compile, or only when the first image comes."""
+
+    def fails(*args):
+        raise FileNotFoundError("g++")
+
+    model, path = small(), tmp_path / "model.pt"
+    before, weights, layouts = dict(vars(model)), copied(model), [weight.stride() for weight in model.parameters()]
+    monkeypatch.setattr(torch, "compile", (lambda module: fails) if lazy else fails)
+    with refused(training.NoCompiler, "C++ compiler", "g++", "FileNotFoundError", "install one", "compile=False"):
+        quick(model, compile=True, checkpoint=path)
+    assert vars(model) == before
+    assert same(model, weights)
+    assert [weight.stride() for weight in model.parameters()] == layouts
+    assert model.training
+    assert not path.exists()
+    assert issubclass(training.NoCompiler, RuntimeError)
+    assert quick(model).steps == [3, 6]  # compile=False is of use
+
+
 # Ctrl-C
 
 
@@ -450,7 +482,7 @@ def test_resumed_within_an_epoch_it_ends_in_the_same_weights(tmp_path, monkeypat
     monkeypatch.setattr(training, "SAVE_EVERY", -1)
     path, resumed, unbroken = tmp_path / "toy.pt", toy(seed=99), toy()
     options = {"epochs": 4, "labels": LABELS}
-    quick(unbroken, augment=flipped, **options)
+    whole = quick(unbroken, augment=flipped, **options)
 
     with pytest.raises(MemoryError):
         quick(toy(), augment=Failing(MemoryError), checkpoint=path, **options)
@@ -458,6 +490,32 @@ def test_resumed_within_an_epoch_it_ends_in_the_same_weights(tmp_path, monkeypat
     history = quick(resumed, augment=flipped, checkpoint=path, **options)
     assert same(resumed, unbroken)
     assert history.steps == [3, 6, 9, 12]
+    assert history.train == whole.train  # the steps before the crash count
+
+
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
+def test_seconds_go_on_from_where_it_was_stopped(tmp_path, monkeypatch, error):
+    """On a machine that is a thousand times as fast as the first one."""
+    now, path = [0.0], tmp_path / "toy.pt"
+
+    def clock(tick):
+        def look():
+            now[0] += tick
+            return now[0]
+
+        return look
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.time, "perf_counter", clock(100.0))
+        with pytest.raises(MemoryError) if error is MemoryError else nullcontext():
+            quick(toy(), labels=LABELS, epochs=4, augment=Failing(error), checkpoint=path)
+        spent = torch.load(path, weights_only=True)["seconds"]
+        patch.setattr(training.time, "perf_counter", clock(0.1))
+        history = quick(toy(), labels=LABELS, epochs=4, augment=flipped, checkpoint=path)
+    assert history.seconds == sorted(history.seconds)
+    assert history.seconds[0] <= spent
+    later = [one for step, one in zip(history.steps, history.seconds, strict=True) if step > 4]
+    assert all(spent < one < spent + 10 for one in later)
 
 
 def test_resumed_after_ctrl_c_within_an_epoch(tmp_path):
@@ -496,17 +554,17 @@ def test_numbers_of_numpy_can_be_saved_and_resumed(tmp_path):
 
 
 def test_a_crash_while_saving_leaves_the_old_checkpoint(tmp_path, monkeypatch):
-    path, save, saves, unbroken = tmp_path / "model.pt", torch.save, [], small()
+    path, write, saves, unbroken = tmp_path / "model.pt", pathlib.Path.write_bytes, [], small()
     quick(unbroken, epochs=3)
 
-    def crashes(state, file):
+    def crashes(file, data):
         saves.append(file)
         if len(saves) == 2:
-            file.write_bytes(b"half a checkp")
+            write(file, data[: len(data) // 2])
             raise OSError("disk full")
-        save(state, file)
+        write(file, data)
 
-    monkeypatch.setattr(torch, "save", crashes)
+    monkeypatch.setattr(pathlib.Path, "write_bytes", crashes)
     with pytest.raises(OSError, match="disk full"):
         quick(small(), epochs=3, checkpoint=path)
     assert torch.load(path, weights_only=True)["step"] == 3
@@ -540,7 +598,15 @@ def test_a_checkpoint_of_another_training(tmp_path, options, words):
     assert same(options["model"], before)
 
 
-@pytest.mark.parametrize("damage", ["empty", "half", "words", "folder", "other", "reshaped", "missing"])
+def test_a_checkpoint_of_a_network_of_as_many_weights(tmp_path):
+    """With other dilations, the same weights mean another thing."""
+    near, far = (GatedPixelCNN(levels=3, features=4, blocks=1, dilations=[dilation]) for dilation in (1, 2))
+    quick(near, checkpoint=tmp_path / "model.pt")
+    with refused(ValueError, "another training", "'dilations': [1]", " there, ", "'dilations': [2]", " here"):
+        quick(far, checkpoint=tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize("damage", ["empty", "half", "words", "folder", "other", "reshaped", "missing", "older"])
 def test_a_damaged_checkpoint(tmp_path, damage):
     path = tmp_path / "model.pt"
     quick(small(), checkpoint=path)
@@ -554,10 +620,27 @@ def test_a_damaged_checkpoint(tmp_path, damage):
         torch.save({**state, "model": small(features=3).state_dict()}, path)
     elif damage == "missing":
         torch.save({k: v for k, v in state.items() if k != "optimizer"}, path)
+    elif damage == "older":  # before the seconds were kept
+        torch.save({k: v for k, v in state.items() if k not in ("seconds", "learned", "since")}, path)
     else:
         path.write_bytes({"empty": b"", "half": data[: len(data) // 2], "words": b"not a checkpoint"}[damage])
     with refused(ValueError, "checkpoint", "model.pt", "cannot be read", "delete it"):
         quick(small(), checkpoint=path)
+
+
+# what computes
+
+
+def test_hardware_in_words(monkeypatch):
+    threads = f", {torch.get_num_threads()} threads"
+    assert training.hardware().endswith(threads)
+    assert training.hardware() == training.hardware(torch.device("cpu"))
+    monkeypatch.setattr(training.Path, "is_file", lambda path: False)  # anything but Linux
+    for processor, name in (("Chip 9", "Chip 9"), ("", training.platform.machine())):
+        monkeypatch.setattr(training.platform, "processor", lambda told=processor: told)
+        assert training.hardware() == name + threads
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device}")
+    assert training.hardware(torch.device("cuda", 1)) == "GPU cuda:1"
 
 
 # bad input

@@ -1,0 +1,385 @@
+"""Measurements: made, stored and found again; a race over seconds; a training that is stopped and gone on with."""
+
+import json
+import pathlib
+import socket
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import integers, refused
+
+from pixelcnn_helpers import (
+    Dataset,
+    GatedPixelCNN,
+    ShortcutPixelCNN,
+    fit,
+    load_measurement,
+    measure,
+    nats,
+    pretrained,
+    recipes,
+)
+from pixelcnn_helpers.__main__ import main
+from pixelcnn_helpers.measure import _images, _packed, race
+from pixelcnn_helpers.recipes import Recipe, network_of, trained
+from pixelcnn_helpers.training import hardware
+
+CLASSES = torch.arange(2128) % 10
+BARS = 255 * (torch.arange(6).view(1, 1, 6, 1) <= CLASSES.view(-1, 1, 1, 1)).expand(-1, 1, 6, 5).to(torch.uint8)
+DATA = Dataset("bars", 256, BARS, CLASSES, BARS[:40], CLASSES[:40])  # as high as their class says
+
+
+@pytest.fixture(autouse=True)
+def shelf(tmp_path, monkeypatch):
+    """Empty folders for all that is written, and the CPU, where the same seed gives the same bits."""
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    monkeypatch.setattr(measure, "MEASUREMENTS", tmp_path / "measurements")
+    monkeypatch.setattr(measure, "CHECKPOINTS", tmp_path / "checkpoints")
+    monkeypatch.setattr(pretrained, "WEIGHTS", tmp_path / "weights")
+    return tmp_path / "measurements"
+
+
+class Clock:
+    """Every look at it takes so many seconds."""
+
+    def __init__(self, tick):
+        self.now, self.tick = 0.0, tick
+
+    def perf_counter(self):
+        self.now += self.tick
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A second of which is eight steps of `race`, while weighing images takes minutes."""
+    found = Clock(0.125)
+
+    def slow(*args):
+        found.now += 300
+        return nats(*args)
+
+    monkeypatch.setattr(measure, "time", found)
+    monkeypatch.setattr(measure, "nats", slow)
+    return found
+
+
+def stacks(**options):
+    torch.manual_seed(0)
+    return GatedPixelCNN(**{"levels": 4, "features": 4, "blocks": 1, "classes": 10, **options})
+
+
+def exit_code(*arguments):
+    with pytest.raises(SystemExit) as stopped:
+        main(list(arguments))
+    return stopped.value.code
+
+
+# images as JSON
+
+
+@pytest.mark.parametrize("shape", [(3, 2, 4, 5), (1, 1, 1, 1)])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
+def test_images_there_and_back(shape, dtype):
+    images = integers(shape, 16).to(dtype)
+    text = json.dumps({"deep": [{"samples": images, "shape": [2]}]}, default=_packed)
+    assert len(text) < images.numel() + 100  # a letter for each pixel
+    found = json.loads(text, object_hook=_images)
+    assert found["deep"][0]["shape"] == [2]
+    assert found["deep"][0]["samples"].dtype == torch.uint8
+    assert torch.equal(found["deep"][0]["samples"].to(dtype), images)
+
+
+def test_images_in_any_order_in_memory():
+    images = integers((3, 2, 4, 5), 16).transpose(2, 3)
+    assert torch.equal(_images(_packed(images)), images.to(torch.uint8))
+
+
+def test_every_level_has_its_letter():
+    images = torch.arange(16).view(1, 1, 2, 8)
+    assert _packed(images) == {"shape": [1, 1, 2, 8], "pixels": "0123456789abcdef"}
+
+
+@pytest.mark.parametrize(
+    ("found", "error", "words"),
+    [
+        (torch.arange(17).view(1, 1, 1, 17), ValueError, ("images", "0 … 15", "0 … 16")),
+        (torch.arange(-1, 3).view(1, 1, 2, 2), ValueError, ("images", "0 … 15", "-1 … 2")),
+        (torch.rand(1, 1, 2, 2), TypeError, ("images", "integers", "float32")),
+        (torch.zeros(2, 2, dtype=torch.long), ValueError, ("images", "(N, C, H, W)", "(2, 2)")),
+        ({1, 2}, TypeError, ("images", "torch tensor", "set")),
+        (object(), TypeError, ("images", "torch tensor", "object")),
+    ],
+)
+def test_what_cannot_be_stored(found, error, words):
+    with refused(error, *words):
+        json.dumps({"samples": found}, default=_packed)
+
+
+# stored and found again
+
+
+def test_measure_and_load(shelf, monkeypatch, capsys):
+    samples = integers((2, 1, 3, 3), 16)
+    monkeypatch.setitem(measure.MAKERS, "reach", lambda: {"figure": 0.25, "samples": samples})
+    main(["measure", "reach"])
+    path = shelf / "reach.json"
+    assert capsys.readouterr().out == f"{path}\n"
+    assert list(shelf.iterdir()) == [path]
+    found = load_measurement("reach")
+    assert torch.equal(found.pop("samples"), samples.to(torch.uint8))
+    assert isinstance(found.pop("seconds"), int)
+    assert found == {"what": "reach", "hardware": hardware(), "versions": recipes.versions(), "figure": 0.25}
+
+
+def test_measure_into_another_folder(shelf, tmp_path, monkeypatch):
+    monkeypatch.setitem(measure.MAKERS, "reach", dict)
+    assert measure.measure("reach", tmp_path / "a" / "b") == tmp_path / "a" / "b" / "reach.json"
+    assert not shelf.exists()
+
+
+def test_a_file_is_replaced_as_a_whole(shelf, monkeypatch):
+    made = {"figure": 1}
+    monkeypatch.setitem(measure.MAKERS, "reach", lambda: made)
+    path = measure.measure("reach")
+    old = path.read_bytes()
+
+    def crashes(file, data, write=pathlib.Path.write_bytes):
+        write(file, data[:10])
+        raise OSError("disk full")
+
+    made["figure"] = 2
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="disk full"):
+        patch.setattr(pathlib.Path, "write_bytes", crashes)
+        measure.measure("reach")
+    made["odd"] = object()
+    with refused(TypeError, "images", "torch tensor", "object"):
+        measure.measure("reach")
+    assert path.read_bytes() == old
+    assert list(shelf.iterdir()) == [path]
+    del made["odd"]
+    assert json.loads(measure.measure("reach").read_text())["figure"] == 2
+
+
+def test_ctrl_c(shelf, monkeypatch):
+    def pressed():
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(measure.MAKERS, "reach", pressed)
+    assert exit_code("measure", "reach") == 130
+    assert not shelf.exists()
+
+
+@pytest.mark.parametrize("name", ["nonsense", "", "../reach", "reach.json", None, 3])
+def test_unknown_names(shelf, monkeypatch, name):
+    monkeypatch.setitem(measure.MAKERS, "reach", dict)
+    with refused(ValueError, "what to measure must be one of reach, equal-time", f"got {name!r}"):
+        measure.measure(name)
+    with refused(ValueError, "name", "none are there", "install the package again", f"got {name!r}"):
+        load_measurement(name)
+    measure.measure("reach")
+    with refused(ValueError, "name must be one of 'reach'", f"got {name!r}"):
+        load_measurement(name)
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("nonsense", ("reach, equal-time", "'nonsense'")),
+        ("reach", ("none are there", "'judge-mnist'")),
+        ("equal-time", ("MNIST", "could not be downloaded", "PIXELCNN_DATA")),
+    ],
+)
+def test_errors_are_one_line(shelf, monkeypatch, tmp_path, what, words):
+    def refuse(*args, **kwargs):
+        raise OSError("network is unreachable")
+
+    for name in ("socket", "create_connection", "getaddrinfo"):
+        monkeypatch.setattr(socket, name, refuse)
+    monkeypatch.setenv("PIXELCNN_DATA", str(tmp_path / "data"))
+    said = exit_code("measure", what)
+    assert said.startswith("python -m pixelcnn_helpers measure: ")
+    assert "\n" not in said
+    assert all(word in said for word in words), said
+    assert not shelf.exists()
+
+
+# a race
+
+
+def test_race_looks_up_after_every_turn(clock):
+    """Of the seconds, none is spent on looking up, nor on another network's turn."""
+    alone = list(race(stacks(), DATA, 8, fast=False, turns=4))
+    assert [found["seconds"] for found in alone] == [2, 4, 6, 8]
+    assert [found["steps"] for found in alone] == [16, 32, 48, 64]
+    weighed = [found["nats_per_pixel"] for found in alone]
+    assert weighed == sorted(weighed, reverse=True)
+    assert weighed[-1] < nats(stacks(), BARS[-1000:] // 85, torch.eye(10)[CLASSES[-1000:]]).mean().item() / 30
+
+    blogs = ShortcutPixelCNN(levels=4, features=4, blocks=1)
+    both = list(zip(race(stacks(), DATA, 8, False, 4), race(blogs, DATA, 8, False, 4), strict=True))
+    assert [one for one, _ in both] == alone
+    assert [other["steps"] for _, other in both] == [16, 32, 48, 64]
+    assert both[-1][1]["nats_per_pixel"] < both[0][1]["nats_per_pixel"]
+
+
+@pytest.mark.parametrize("step", [0.3, 0.7])
+def test_a_race_is_over_at_most_a_step_late(clock, step):
+    """Even if a step takes longer than a turn."""
+    clock.tick, due = step, [0.5, 1.0, 1.5, 2.0]
+    found = list(race(stacks(), DATA, 2, fast=False, turns=4))
+    assert all(end <= one["seconds"] <= end + step + 0.05 for end, one in zip(due, found, strict=True))
+    assert [one["seconds"] for one in found] == pytest.approx([one["steps"] * step for one in found], abs=0.051)
+
+
+def test_a_race_on_a_clock_that_is_real():
+    began, found = time.perf_counter(), list(race(stacks(), DATA, 0.4, fast=False, turns=2))
+    assert 0.4 <= found[-1]["seconds"] <= time.perf_counter() - began
+    assert found[0]["seconds"] < found[1]["seconds"]
+    assert found[0]["steps"] < found[1]["steps"]
+
+
+def test_the_learning_rate_of_a_race_falls_to_zero(clock, monkeypatch):
+    rates, step = [], torch.optim.AdamW.step
+
+    def watched(optimizer, *args, **options):
+        rates.append(optimizer.param_groups[0]["lr"])
+        return step(optimizer, *args, **options)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    list(race(stacks(), DATA, 8, fast=False, turns=4))
+    assert rates[0] == 0
+    assert max(rates) == rates[4] == pytest.approx(2e-3, rel=0.02)
+    assert rates[4:] == sorted(rates[4:], reverse=True)
+    assert rates[-1] < 1e-5
+
+
+def test_fast_is_compiled_and_has_its_channels_last(clock, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda model: compiled.append(model) or model)
+    plain, fast = stacks(), stacks()
+    found = [list(race(model, DATA, 4, model is fast, turns=2)) for model in (plain, fast)]
+    assert compiled == [fast]
+    kernels = [next(weight for weight in model.parameters() if weight.ndim == 4) for model in (plain, fast)]
+    assert [kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels] == [False, True]
+    assert found[1][-1]["steps"] == found[0][-1]["steps"]
+    assert found[1][-1]["nats_per_pixel"] == pytest.approx(found[0][-1]["nats_per_pixel"], rel=2e-2)  # bfloat16 on some
+
+
+@pytest.fixture
+def equal_time(clock, monkeypatch):
+    """`measure_equal_time` of tiny networks and images, in 32 steps each."""
+    clock.tick, compiled = 15 / 32, []
+    monkeypatch.setattr(measure, "two_stacks", lambda classes: recipes.two_stacks(features=4, classes=classes))
+    small = Recipe("ShortcutPixelCNN", {"levels": 8, "features": 4, "blocks": 1, "classes": 10})
+    monkeypatch.setitem(recipes.RECIPES, "shortcut-mnist", small)
+    monkeypatch.setattr(measure, "load_dataset", {"mnist": DATA}.__getitem__)
+    monkeypatch.setattr(torch, "compile", lambda model: compiled.append(type(model).__name__) or model)
+    monkeypatch.setitem(measure.MAKERS, "equal-time", lambda: measure.measure_equal_time(0.25))
+    return compiled
+
+
+def test_equal_time(equal_time, capsys):
+    main(["measure", "equal-time"])
+    found = load_measurement("equal-time")
+    assert (found["minutes"], found["batch_size"], found["learning_rate"]) == (0.25, 64, 2e-3)
+    ours, blogs, squares, textbook = found["curves"]
+    assert len({(curve["name"], curve["how"]) for curve in found["curves"]}) == 4
+    assert [curve["how"].endswith("not compiled") for curve in found["curves"]] == [False, False, False, True]
+    assert equal_time[-3:] == ["GatedPixelCNN", "ShortcutPixelCNN", "GatedPixelCNN"]
+    for curve in found["curves"]:
+        assert curve["seconds"] == [round(turn * 15 / 16, 1) for turn in range(1, 17)]
+        assert curve["steps"] == list(range(2, 33, 2))
+        assert curve["nats_per_pixel"][-1] < curve["nats_per_pixel"][0]
+    # one network, written in two ways and run in two: from the same weights, by the same batches
+    assert ours["weights"] == squares["weights"] == textbook["weights"] != blogs["weights"]
+    for other in (squares, textbook):
+        assert other["nats_per_pixel"] == pytest.approx(ours["nats_per_pixel"], rel=2e-2)  # bfloat16 on some machines
+    assert blogs["nats_per_pixel"][0] != pytest.approx(ours["nats_per_pixel"][0], rel=1e-4)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(",")[0] for line in lines[:4]] == [curve["name"].split(",")[0] for curve in found["curves"]]
+
+
+def test_equal_time_with_nothing_to_compile_with(shelf, equal_time, monkeypatch):
+    def fails(*args):
+        raise RuntimeError("no such file: g++")
+
+    monkeypatch.setattr(torch, "compile", lambda module: fails)
+    said = exit_code("measure", "equal-time")
+    assert "C++ compiler" in said
+    assert "\n" not in said
+    assert not shelf.exists()
+
+
+# near and far
+
+
+@pytest.fixture
+def reach(monkeypatch):
+    """`measure_reach` of tiny networks and images, of whose samples the judge reads half as asked."""
+    config = recipes.two_stacks(features=6, levels=4, classes=10)
+    small = replace(recipes.RECIPES["conditional-mnist"], config=config, batch_size=32, compile=False)
+    monkeypatch.setitem(recipes.RECIPES, "conditional-mnist", small)
+    monkeypatch.setattr(measure, "load_dataset", {"mnist": DATA}.__getitem__)
+    monkeypatch.setattr(measure, "load_pretrained", {"judge-mnist": None}.__getitem__)
+    monkeypatch.setattr(measure, "read_as_asked", lambda model: 0.5)
+
+
+def timeless(path):
+    found = json.loads(path.read_text())
+    return {**found, "seconds": 0, "networks": [{**one, "seconds": 0} for one in found["networks"]]}
+
+
+def test_reach(shelf, reach, capsys):
+    main(["measure", "reach"])
+    assert capsys.readouterr().out.splitlines()[-1] == str(shelf / "reach.json")
+    found = load_measurement("reach")
+    near, far = found["networks"]
+    assert (near["rows"], far["rows"]) == (11, 27)
+    assert found["epochs"] == near["recipe"]["epochs"] == far["recipe"]["epochs"] == 2
+    assert near["recipe"]["config"].pop("dilations") == [1] * 8
+    assert far["recipe"]["config"].pop("dilations") == [1, 2, 4, 8, 1, 2, 4, 2]
+    assert near["recipe"] == far["recipe"]
+    assert found["gained"] == pytest.approx(near["nats_per_pixel"] - far["nats_per_pixel"])
+    assert found["error"] > 0
+    for one in (near, far):
+        assert one["read_as_asked"] == 0.5
+        assert one["samples"].shape == (20, 1, 6, 5)
+        assert one["samples"].max() < 4
+    assert not list(measure.CHECKPOINTS.iterdir())
+
+
+def test_reach_can_be_made_again_from_what_is_stored(shelf, reach):
+    """Trained once more, and the gain and its error computed by hand."""
+    measure.measure("reach")
+    found, weighed = load_measurement("reach"), []
+    for one in found["networks"]:
+        recipe = Recipe(**one["recipe"])
+        model = network_of(recipe)
+        trained(model, recipe, DATA, None)
+        weighed.append(nats(model, DATA.test // 85, torch.eye(10)[DATA.test_classes]) / 30)
+        assert one["nats_per_pixel"] == pytest.approx(weighed[-1].mean().item())
+    assert found["error"] == pytest.approx((weighed[0] - weighed[1]).var().div(40).sqrt().item())
+
+
+@pytest.mark.parametrize("rows", [11, 27])
+def test_reach_stopped_and_gone_on_with(shelf, reach, monkeypatch, tmp_path, rows):
+    """In the training of either network; what comes out is what comes out without a stop."""
+    whole = timeless(measure.measure("reach", tmp_path / "whole"))
+
+    def stopping(model, *args, **options):
+        def pressed(history):
+            if model.reach == rows:
+                raise KeyboardInterrupt
+
+        return fit(model, *args, callback=pressed, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(recipes, "fit", stopping)
+        measure.measure("reach")
+    assert not shelf.exists()
+    assert {file.name for file in measure.CHECKPOINTS.iterdir()} == {"reach-11.pt"} | {f"reach-{rows}.pt"}
+    assert timeless(measure.measure("reach")) == whole
+    assert not list(measure.CHECKPOINTS.iterdir())
