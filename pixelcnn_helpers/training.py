@@ -272,7 +272,7 @@ def check_compiler(device: torch.device) -> None:
     except Exception as error:  # many kinds, from one version to the next
         raise NoCompiler(
             f"compile=True needs a C++ compiler, such as g++, that works ({type(error).__name__}): "
-            "install one, or pass compile=False"
+            "install one, or pass compile=False (to the command train: --set compile=false)"
         ) from error
 
 

@@ -481,3 +481,16 @@ def test_the_figures_on_the_card_are_those_of_the_network(name, mnist):
         assert found["accuracy"] == pytest.approx(told, abs=1.01 / 500)  # one image, on another machine
     else:
         assert found["nats_per_image"] == pytest.approx(told, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", pretrained_names())
+def test_the_readme_says_what_the_card_says(name):
+    text = (pathlib.Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    (row,) = [line for line in text.splitlines() if line.startswith(f"| `{name}` |")]
+    test = load_pretrained(name)[1]["test"]
+    if "accuracy" in test:
+        assert f"{100 * test['accuracy']['8']:.2f} % right" in row
+    else:
+        assert f"{test['nats_per_pixel']:.4f} nats per pixel" in row
+        assert "read_as_asked" not in test or f"{100 * test['read_as_asked']:.1f} % of samples read as asked" in row
+        assert "bayes_accuracy" not in test or f"{100 * test['bayes_accuracy']:.1f} % right by Bayes' rule" in row
