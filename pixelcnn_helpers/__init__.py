@@ -48,7 +48,6 @@ __all__ = [
     "pretrained_names",
     "profile",
     "quantize",
-
     "receptive_field",
     "sample",
     "save_model",

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from .checks import INTEGERS, check_images, check_int, check_number
-from .data import quantize
+from .data import moved, quantize
 from .models import device_of, evaluating, images_on_cpu
 from .training import _schedule, get_accelerator
 
@@ -184,10 +184,7 @@ def redraw(images: torch.Tensor, rotation: float, generator: torch.Generator) ->
         return (2 * uniform(count) - 1) * limit
 
     angle, scale = within(math.radians(rotation)), 1 + within(SCALE)
-    cos, sin = scale * angle.cos(), scale * angle.sin()
-    rows = [cos, -sin, within(2 * SHIFT / width), sin, cos, within(2 * SHIFT / height)]  # the image is 2 wide here
-    grid = F.affine_grid(torch.stack(rows, 1).view(-1, 2, 3), images.shape, align_corners=False)
-    x = F.grid_sample(images / 255, grid, align_corners=False)
+    x = moved(images / 255, angle, scale, within(2 * SHIFT / width), within(2 * SHIFT / height))
     tops = torch.tensor([levels - 1 for levels in LEVELS] + [0], device=device)  # 0: a draw of black and white
     chosen = torch.randint(len(tops), (count, 1, 1, 1), generator=generator, device=device)
     top = tops[chosen]

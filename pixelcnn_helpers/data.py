@@ -140,9 +140,18 @@ def rotated(images: torch.Tensor, degrees: float, generator: torch.Generator | N
         raise ValueError(f"images must be square to be turned, got {images.shape[-2]}×{images.shape[-1]} pixels")
     angle = (torch.rand(len(images), device=device, generator=generator) * 2 - 1) * degrees * math.pi / 180
     zero = torch.zeros_like(angle)
-    turns = torch.stack([angle.cos(), -angle.sin(), zero, angle.sin(), angle.cos(), zero], 1).view(-1, 2, 3)
+    return moved(images.float(), angle, zero + 1, zero, zero).round().to(images.dtype)
+
+
+def moved(images: torch.Tensor, angle, scale, across, down) -> torch.Tensor:
+    """Float images `(N, C, H, W)`, each turned, scaled and shifted by its own amount; from outside comes 0.
+
+    Four tensors `(N,)`: angles in radians, the part of the image that fills the frame, shifts in halves of an image.
+    """
+    cos, sin = scale * angle.cos(), scale * angle.sin()
+    turns = torch.stack([cos, -sin, across, sin, cos, down], 1).view(-1, 2, 3)
     grid = F.affine_grid(turns, list(images.shape), align_corners=False)
-    return F.grid_sample(images.float(), grid, align_corners=False).round().to(images.dtype)
+    return F.grid_sample(images, grid, align_corners=False)
 
 
 def bernoulli(images: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:

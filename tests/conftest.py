@@ -1,6 +1,8 @@
-"""What several test files share: a tiny model with classes and dropout, a model of any net, and a check of refusals."""
+"""What several test files share: tiny models, a check of refusals, a machine without a network."""
 
 from __future__ import annotations
+
+import socket
 
 import hypothesis
 import pytest
@@ -68,6 +70,20 @@ def one_hot(classes, count=3) -> torch.Tensor:
 
 def integers(shape, levels, seed=0) -> torch.Tensor:
     return torch.randint(levels, shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """No network: every connection fails, and is counted."""
+    tried = []
+
+    def refuse(*args, **kwargs):
+        tried.append(args)
+        raise OSError("network is unreachable")
+
+    for name in ("socket", "create_connection", "getaddrinfo"):
+        monkeypatch.setattr(socket, name, refuse)
+    return tried
 
 
 @pytest.fixture(autouse=True)

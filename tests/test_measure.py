@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-import socket
 import time
 from dataclasses import replace
 
@@ -192,12 +191,7 @@ def test_unknown_names(shelf, monkeypatch, name):
         ("equal-time", ("MNIST", "could not be downloaded", "PIXELCNN_DATA")),
     ],
 )
-def test_errors_are_one_line(shelf, monkeypatch, tmp_path, what, words):
-    def refuse(*args, **kwargs):
-        raise OSError("network is unreachable")
-
-    for name in ("socket", "create_connection", "getaddrinfo"):
-        monkeypatch.setattr(socket, name, refuse)
+def test_errors_are_one_line(shelf, offline, monkeypatch, tmp_path, what, words):
     monkeypatch.setenv("PIXELCNN_DATA", str(tmp_path / "data"))
     said = exit_code("measure", what)
     assert said.startswith("python -m pixelcnn_helpers measure: ")
