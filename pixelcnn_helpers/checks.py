@@ -110,6 +110,14 @@ def check_model(model, wanted: str = "be asked for images") -> tuple[int, int, i
     return model.channels, model.levels, getattr(model, "classes", 0)
 
 
+def check_classes(model, wanted: str = "mix") -> int:
+    """How many classes a model has, at least two."""
+    _, _, classes = check_model(model)
+    if classes < 2:
+        raise ValueError(f"model must have classes to {wanted}, got {type(model).__name__} with classes={classes}")
+    return classes
+
+
 def check_logits(logits: torch.Tensor, images: torch.Tensor, levels: int) -> torch.Tensor:
     """The logits that a model returned for images, if they are `(N, levels, C, H, W)`."""
     wanted = (len(images), levels, *images.shape[1:])

@@ -46,6 +46,9 @@ def save_model(model: nn.Module, path, card: dict | None = None) -> Path:
         name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, value in model.state_dict().items()
     }
+    for name, value in state.items():
+        if name.endswith("mask") and ((value == 0) | (value == 1)).all():
+            state[name] = value.bool()  # a byte instead of four
     write_whole(path, save(state, metadata))  # save_file would keep it from other users
     return path
 

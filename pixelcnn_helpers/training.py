@@ -284,7 +284,8 @@ def hardware(device: torch.device | str = "cpu") -> str:
     if told.is_file():  # Linux
         names = [line.partition(":")[2].strip() for line in told.read_text().splitlines() if "model name" in line]
         name = (names or [name])[0]
-    return f"{name}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"{name}, {threads} thread{'s' * (threads > 1)}"
 
 
 def _schedule(step: int, total: int) -> float:
