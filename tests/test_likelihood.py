@@ -19,6 +19,7 @@ from pixelcnn_helpers import (
     quantize,
     uniform_bits_per_dim,
 )
+from pixelcnn_helpers import likelihood as likelihood_room
 from pixelcnn_helpers.data import load_dataset
 from pixelcnn_helpers.models import AutoregressiveModel
 
@@ -93,6 +94,18 @@ def test_half_precision_is_summed_in_more():
     model, images = PixelCNN(levels=64, features=8, layers=1, kernel_size=3), integers((4, 1, 8, 8), 64)
     wanted = nats(model, images)
     assert torch.allclose(nats(model.bfloat16(), images), wanted, rtol=1e-2)
+
+
+def test_a_processor_takes_small_batches_unless_told_otherwise(monkeypatch):
+    model, images, sizes = PixelCNN(levels=3, features=6, layers=1, kernel_size=3), integers((11, 1, 5, 5), 3), []
+    monkeypatch.setattr(likelihood_room, "VALUES_AT_ONCE", 100)
+    model.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    found = nats(model, images)
+    assert sizes == [4, 4, 3]
+    torch.testing.assert_close(nats(model, images, batch_size=11), found, rtol=1e-6, atol=1e-5)
+    assert sizes[3:] == [11]
+    monkeypatch.setattr(likelihood_room, "VALUES_AT_ONCE", 1)
+    assert len(nats(model, images)) == 11
 
 
 def test_does_not_depend_on_the_batch():

@@ -14,6 +14,7 @@ import torch
 from conftest import ConditionalToy, integers, one_hot, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
@@ -148,6 +149,16 @@ def test_a_loaded_network_draws_the_same_images(path):
     loaded, _ = load_model(save_model(model, path))
     rows = one_hot([0, 1, 2])
     assert torch.equal(sample(loaded, labels=rows), sample(model, labels=rows))
+
+
+def test_masks_take_a_byte_in_the_file_and_are_the_same_afterwards(path):
+    model = MODELS["PixelCNN"]()
+    loaded, _ = load_model(save_model(model, path))
+    with safe_open(path, "pt") as file:
+        kept = {name: file.get_tensor(name).dtype for name in file.keys()}  # noqa: SIM118 (no dictionary)
+    assert {name.endswith("mask") for name, kind in kept.items() if kind == torch.bool} == {True}
+    for name, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value) and loaded.state_dict()[name].dtype == value.dtype
 
 
 def test_numbers_of_numpy_in_the_config(path):
