@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> None:
 
     one = commands.add_parser("measure", help="make a measurement anew that the notebooks show")
     one.description = "Make a measurement that is too long for a notebook, and store it in measurements/."
-    one.add_argument("what", help="reach or equal-time")
+    one.add_argument("what", help="reach, equal-time or between")
 
     chosen = parser.parse_args(arguments)
     if chosen.command == "bench":  # needs no checkout

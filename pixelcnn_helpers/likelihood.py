@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch.nn import functional as F
@@ -13,7 +14,6 @@ from .models import device_of, evaluating
 VALUES_AT_ONCE = 16 * 28 * 28  # larger batches make a processor fetch new memory for every layer: three times slower
 
 
-@torch.no_grad()
 def nats(
     model, images: torch.Tensor, labels: torch.Tensor | None = None, batch_size: int | None = None
 ) -> torch.Tensor:
@@ -24,6 +24,22 @@ def nats(
     Returns nats, float64 `(N,)`, on the CPU. The model is asked in evaluation mode, in its own precision.
     Raises ValueError or TypeError for images or labels that do not fit the model.
     """
+    return torch.cat([losses.flatten(1).double().sum(1) for losses in _losses(model, images, labels, batch_size)])
+
+
+def pixel_nats(
+    model, images: torch.Tensor, labels: torch.Tensor | None = None, batch_size: int | None = None
+) -> torch.Tensor:
+    """How much each value of an image surprises: -log p(x_i | x_<i), float32 `(N, C, H, W)`, whose sum is `nats`.
+
+    Arguments and errors as for `nats`.
+    """
+    return torch.cat(list(_losses(model, images, labels, batch_size)))
+
+
+@torch.no_grad()
+def _losses(model, images, labels, batch_size) -> Iterator[torch.Tensor]:
+    """The nats of each value, `(B, C, H, W)` on the CPU, batch by batch."""
     channels, levels, classes = check_model(model, wanted="weigh images")
     check_images(images, levels, channels)
     check_labels(labels, len(images), classes)
@@ -31,16 +47,13 @@ def nats(
     if batch_size is None:
         batch_size = max(1, VALUES_AT_ONCE // images[0].numel()) if device.type == "cpu" else 256
     batch_size = check_int("batch_size", batch_size, 1)
-    found = []
     with evaluating(model):
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size].to(device).long()
             rows = () if labels is None else (labels[start : start + batch_size].to(device),)
             logits = check_logits(model(batch, *rows), batch, levels)
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # half precision cannot sum a softmax
-            losses = F.cross_entropy(logits, batch, reduction="none")  # (N, C, H, W)
-            found.append(losses.flatten(1).cpu().double().sum(1))
-    return torch.cat(found)
+            yield F.cross_entropy(logits, batch, reduction="none").cpu()
 
 
 def bits_per_dim(

@@ -11,13 +11,16 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch.nn import functional as F
 
 from .bench import as_masked_squares
+from .between import PAIRS, Contrasted, MixedClasses, leanings, resampled, sample_between, turning_points
 from .checks import check_images, shipped
+from .classifiers import class_probabilities
 from .data import load_dataset, quantize
 from .files import write_whole
 from .likelihood import nats
@@ -122,6 +125,89 @@ def measure_equal_time(minutes: float = 8.0) -> dict:
     return {"minutes": minutes, "batch_size": 64, "learning_rate": 2e-3, "curves": curves}
 
 
+def measure_between(count: int = 256) -> dict:
+    """Every way to draw digits between two classes, at half and half, and some of them at eleven weights.
+
+    Points: for a way, a pair and a weight, so many images, what `figures_between` says of them, and the share of them
+    that are as likely as 95 of 100 real digits of the pair. Beside the ways stand real digits, half of each class, and
+    the pixels of two real digits averaged. What was measured before a stop is not measured again.
+    """
+    judge, neutral = (load_pretrained(name)[0] for name in ("judge-mnist", "neutral-mnist"))
+    data = load_dataset("mnist")
+    train, test = (quantize(images, neutral.levels) for images in (data.train, data.test))
+    of_class = {index: test[data.test_classes == index][:count] for pair in PAIRS for index in pair}
+    limits = {pair: nats(neutral, torch.cat([of_class[c] for c in pair])).quantile(0.95).item() for pair in PAIRS}
+
+    def real(a, b, weight, count):
+        return torch.cat([of_class[a][: count // 2], of_class[b][: count - count // 2]])
+
+    def mixup(a, b, weight, count):
+        return ((1 - weight) * of_class[a] + weight * of_class[b]).round().to(torch.uint8)
+
+    kept = CHECKPOINTS / "between.json"
+    found = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
+    for name, (draw, everywhere) in {"real digits": (real, False), "pixels averaged": (mixup, True), **ways()}.items():
+        for a, b in PAIRS:
+            for weight in [k / 10 for k in range(11)] if everywhere else [0.5]:
+                key = f"{name}, {a} and {b}, {weight:g}, {count} images"
+                if key in found:
+                    continue
+                began = time.perf_counter()
+                images = draw(a, b, weight, count).to(torch.uint8)
+                took = time.perf_counter() - began
+                found[key] = {
+                    "way": name, "pair": [a, b], "weight": weight, "seconds": round(took, 2),
+                    **figures_between(images, a, b, judge, neutral, train, limits[a, b]),
+                }
+                write_whole(kept, json.dumps(found))
+                print(key, found[key])
+    kept.unlink(missing_ok=True)
+    likely = {f"{a} {b}": limit for (a, b), limit in limits.items()}
+    return {"count": count, "likely": likely, "points": list(found.values())}
+
+
+def figures_between(images, a, b, judge, neutral, train, limit) -> dict[str, list[float]]:
+    """Means over images, each with its standard error.
+
+    leaning, on_pair, truly: `leanings` of the judge's votes. nats: under a network that did not make them. likely: the
+    share with at most `limit` nats. distance: to the nearest training image, where black against white counts 1.
+    """
+    leaning, on_pair, truly = leanings(class_probabilities(judge, images, neutral.levels), a, b)
+    weighed = nats(neutral, images)
+    points, others = (part.flatten(1).float() / (neutral.levels - 1) for part in (images, train))
+    told = {
+        "leaning": leaning, "on_pair": on_pair, "truly": truly, "nats": weighed, "likely": weighed <= limit,
+        "distance": torch.cdist(points, others).min(1).values,
+    }
+    return {
+        name: [round(values.double().mean().item(), 4), round(values.double().std().item() / len(images) ** 0.5, 4)]
+        for name, values in told.items()
+    }
+
+
+def ways() -> dict[str, tuple]:
+    """Ways to draw between two classes: name -> `draw(a, b, weight, count)`, and whether to measure all weights."""
+    names = "shortcut-mnist", "conditional-mnist", "between-mnist"
+    blogs, ours, between = (load_pretrained(name)[0] for name in names)
+
+    def labelled(model):
+        return lambda a, b, weight, count: sample_between(model, a, b, weight, count, tries=1)
+
+    return {
+        "the blog's network, label mixed": (labelled(blogs), True),
+        "two stacks, label mixed": (labelled(ours), True),
+        "logits mixed": (labelled(MixedClasses(ours, geometric=True)), False),
+        "probabilities mixed": (labelled(MixedClasses(ours)), False),
+        "steered": (labelled(MixedClasses(ours, restore=0.5)), False),
+        "resampled": (partial(resampled, ours), False),
+        "against either-or": (labelled(Contrasted(ours, 2.0)), False),
+        "turning points": (partial(turning_points, ours), False),
+        "candidates": (partial(sample_between, ours), False),
+        "self-taught, label mixed": (labelled(between), True),
+        "self-taught, candidates": (partial(sample_between, between), True),
+    }
+
+
 def race(model, data, seconds: float, fast: bool, turns: int = 16, batch_size: int = 64) -> Iterator[dict]:
     """Train for so many seconds in so many turns, and look up after each: seconds, steps, nats per pixel.
 
@@ -160,7 +246,7 @@ def race(model, data, seconds: float, fast: bool, turns: int = 16, batch_size: i
         yield {"seconds": round(spent, 1), "steps": steps, "nats_per_pixel": found}
 
 
-MAKERS = {"reach": measure_reach, "equal-time": measure_equal_time}
+MAKERS = {"reach": measure_reach, "equal-time": measure_equal_time, "between": measure_between}
 
 
 def _packed(images: torch.Tensor) -> dict:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import html
 import io
+import json
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
 
 import matplotlib
 import numpy as np
 import torch
-from IPython.display import Image, display
+from IPython.display import HTML, Image, display
 from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -74,14 +77,47 @@ def show(figure: Figure, alt: str) -> None:
 
 def animate(figures: Iterable[Figure], alt: str, milliseconds: int = 400) -> None:
     """Put a film on the page as an animated PNG. A still page shows the first figure: make it the whole story."""
-    # all frames of one size, and in few colours, which keeps a film small
-    frames = [Pillow.open(io.BytesIO(png(figure, crop=False))).convert("RGB").quantize(64) for figure in figures]
-    if not frames:
-        raise ValueError("figures must hold at least one figure, got none")
-    buffer = io.BytesIO()
+    frames, buffer = _frames(figures), io.BytesIO()
     durations = [4 * milliseconds] + [milliseconds] * (len(frames) - 1)
     frames[0].save(buffer, "PNG", save_all=True, append_images=frames[1:], duration=durations, loop=0)
     put(buffer.getvalue(), alt)
+
+
+def frame_slider(figures: Mapping[str, Figure], alt: str, begin: int = 0) -> None:
+    """Put a slider on the page that works without a kernel: it shows one of the figures, each with its name.
+
+    alt: what they show, in words; the name of the one that is shown follows it. begin: the number of the first to show.
+    A page that runs no scripts, GitHub's say, shows that one.
+    """
+    pictures = []
+    for frame in _frames(figures.values()):
+        buffer = io.BytesIO()
+        frame.save(buffer, "PNG", optimize=True)
+        pictures.append("data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode())
+    names, width = list(figures), frame.width // 2
+    move = (
+        "const box = this.parentNode, names = JSON.parse(this.dataset.names), image = box.querySelector('img');"
+        "image.src = JSON.parse(image.dataset.frames)[this.value];"
+        "box.querySelector('output').value = names[this.value]; this.ariaValueText = names[this.value];"
+        "image.alt = image.dataset.alt + names[this.value];"
+    )
+    said = html.escape(f"{alt} ")
+    display(HTML(
+        f'<div class="pixelcnn-frames"><input type="range" min="0" max="{len(names) - 1}" value="{begin}" '
+        f'style="width: {width // 2}px" aria-label="{said}" aria-valuetext="{html.escape(names[begin])}" '
+        f'data-names="{html.escape(json.dumps(names))}" oninput="{html.escape(move)}"> '
+        f'<output>{html.escape(names[begin])}</output><br>'
+        f'<img src="{pictures[begin]}" width="{width}" alt="{said}{html.escape(names[begin])}" data-alt="{said}" '
+        f'data-frames="{html.escape(json.dumps(pictures))}"></div>'
+    ))
+
+
+def _frames(figures: Iterable[Figure]) -> list[Pillow.Image]:
+    """Figures as pictures of one size each, and in few colours, which keeps them small."""
+    frames = [Pillow.open(io.BytesIO(png(figure, crop=False))).convert("RGB").quantize(64) for figure in figures]
+    if not frames:
+        raise ValueError("figures must hold at least one figure, got none")
+    return frames
 
 
 def put(picture: bytes, alt: str) -> None:
@@ -218,6 +254,44 @@ def draw_history(history: History, baselines: dict[str, float] | None = None) ->
         ax.text(history.steps[-1], value, name, ha="right", va="bottom", color=colour)
     ax.set(xlabel="steps", ylabel="bits/dim")
     ax.legend(loc="upper center", ncols=2)
+    return figure
+
+
+@styled
+def draw_votes(images, levels: int, label, votes=None) -> Figure:
+    """Images in two rows, and under each how a judge reads it; beside them, by class, the label and the mean votes.
+
+    images: `(N, 1 or 3, H, W)` with values `0 … levels-1`; label: `(classes,)`; votes: `(N, classes)` or None, all in
+    0 … 1. The classes that are asked for have a colour each, the first five of them, and all others are grey.
+    """
+    figure, label = Figure(figsize=(8, 2.6)), np.asarray(label)
+    votes = None if votes is None else np.asarray(votes)
+    sheet, bars = figure.subplots(1, 2, width_ratios=[1.5, 1])
+    asked = [index for index in np.argsort(-label, kind="stable") if label[index] > 0][: len(LINES)]
+    colours = dict(zip(sorted(asked), LINES, strict=False))
+    count, cols, (height, width) = len(images), -(-len(images) // 2), images.shape[2:]
+    line, gap = height * 0.14, 2  # of the votes under an image, and around it
+    for index, image in enumerate(torch.as_tensor(images).cpu().float() / (levels - 1)):
+        left, top = index % cols * (width + gap), index // cols * (height + line + 3 * gap)
+        shown = image.permute(1, 2, 0).expand(-1, -1, 3).numpy()
+        sheet.imshow(shown, extent=(left, left + width, top + height, top))
+        begin = left
+        for index_of_class in ([] if votes is None else [*colours, *(set(range(len(label))) - set(colours))]):
+            share = width * float(votes[index][index_of_class])
+            colour = colours.get(index_of_class, "#999999")
+            sheet.add_patch(Rectangle((begin, top + height + gap), share, line, color=colour, linewidth=0))
+            begin += share
+    rows = -(-count // cols)
+    sheet.set(xlim=(0, cols * (width + gap) - gap), ylim=(rows * (height + line + 3 * gap) - 2 * gap, 0))
+    _bare(sheet)
+
+    places = np.arange(len(label))
+    bars.bar(places - 0.2, label, 0.4, color="white", edgecolor="#555555", label="asked for")
+    if votes is not None:
+        shades = [colours.get(index, "#999999") for index in places]
+        bars.bar(places + 0.2, votes.mean(0), 0.4, color=shades, label="mean votes")
+        bars.legend(fontsize=9, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0)
+    bars.set(xticks=places, yticks=[0, 0.5, 1], ylim=(0, 1.05), xlabel="class")
     return figure
 
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from pixelcnn_helpers import MaskedConv2d
+from pixelcnn_helpers import GatedPixelCNN, MaskedConv2d
+from pixelcnn_helpers.classifiers import Classifier
 from pixelcnn_helpers.models import AutoregressiveModel
 
 # The same examples in every run: a red suite must mean a change in the code.
@@ -43,6 +44,28 @@ class ConditionalToy(AutoregressiveModel):
     def logits(self, x, labels=None):
         features = torch.tanh(self.first(x) + self.shift(labels)[:, :, None, None])
         return self.split_levels(self.last(self.dropout(features)))
+
+
+class BrightnessReader(Classifier):
+    """Reads class 1 in an image by how bright it is, class 0 by how dark, and hardly ever class 2."""
+
+    def __init__(self):
+        super().__init__(3, 1)
+        self.asked, self.weight = 0, nn.Parameter(torch.zeros(()))
+
+    def logits(self, x):
+        self.asked += len(x)
+        bright = (2 * x.flatten(1).mean(1)).clamp(0.01, 0.99)
+        return torch.stack([1 - bright, bright, torch.full_like(bright, 1e-6)], 1).log()
+
+
+@pytest.fixture
+def large():
+    """A tiny network for images of MNIST's size, as classifiers want them; its three classes differ."""
+    model = GatedPixelCNN(levels=3, features=4, blocks=1, classes=3).eval()
+    nn.init.normal_(model.blocks[0].condition.weight, std=3.0)
+    model.size = (28, 28)
+    return model
 
 
 def refused(error: type[Exception], *words: str):

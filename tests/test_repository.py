@@ -32,6 +32,7 @@ ROWS = [  # of the package, from the ground up: arrows point downwards only
     {"training"},
     {"classifiers"},
     {"pretrained"},
+    {"between"},
     {"plots"},
     {"sliders", "notebook", "recipes", "bench"},
     {"measure"},

@@ -1,0 +1,243 @@
+"""Digits between two classes: mixed predictions, candidates that a reader chooses among, bisection, resampling."""
+
+import copy
+import math
+
+import pytest
+import torch
+from conftest import BrightnessReader, ConditionalToy, integers, one_hot, refused
+from torch import nn
+
+from pixelcnn_helpers import GatedPixelCNN, PixelCNN, ShortcutPixelCNN, between, nats, pixel_nats, sample, soft_label
+from pixelcnn_helpers.between import (
+    Contrasted,
+    MixedClasses,
+    leanings,
+    pair_label,
+    resampled,
+    sample_between,
+    steady_reading,
+    turning_points,
+)
+
+LABELS = torch.tensor([[0.5, 0.5, 0.0], [0.2, 0.0, 0.8], [1.0, 0.0, 0.0], [0.3, 0.3, 0.4]])
+
+
+def conditional(kind=GatedPixelCNN, channels=1):
+    """A small network whose classes differ much."""
+    options = {"channels": channels, "levels": 3, "features": 6, "blocks": 2, "classes": 3}
+    model = (kind(**options) if kind is GatedPixelCNN else kind(**options, dropout=0.0)).double().eval()
+    for layer in model.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, std=3.0)
+    model.size = (6, 5)
+    return model
+
+
+# mixed predictions
+
+
+WAYS = {
+    "probabilities": lambda model: MixedClasses(model),
+    "logits": lambda model: MixedClasses(model, geometric=True),
+    "steered": lambda model: MixedClasses(model, restore=0.7),
+    "logits steered": lambda model: MixedClasses(model, geometric=True, restore=0.7),
+    "Bayes": lambda model: MixedClasses(model, restore=-1),
+    "contrasted": lambda model: Contrasted(model, 1.5),
+}
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("kind", [GatedPixelCNN, ShortcutPixelCNN])
+@pytest.mark.parametrize("way", WAYS)
+def test_mixed_predictions_draw_as_they_weigh(way, kind, channels):
+    mixed = WAYS[way](conditional(kind, channels))
+    assert torch.equal(sample(mixed, labels=LABELS), sample(mixed, labels=LABELS, method="naive"))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_single_class_stays_as_it_was(way):
+    model, rows = conditional(), one_hot([0, 1, 2])
+    images = integers((3, 1, 6, 5), 3)
+    wanted = model(images, rows).log_softmax(1)
+    torch.testing.assert_close(WAYS[way](model)(images, rows).log_softmax(1), wanted)
+
+
+def by_class(model, images):
+    """log p of every level under each class, `(classes, N, levels, C, H, W)`."""
+    return torch.stack([model(images, one_hot([c]).expand(len(images), -1)).log_softmax(1) for c in range(3)])
+
+
+def test_means_of_probabilities_and_of_logits():
+    model, images = conditional(), integers((4, 1, 6, 5), 3)
+    log_p, weights = by_class(model, images), LABELS.T[:, :, None, None, None, None].double()
+    found = MixedClasses(model)(images, LABELS)
+    torch.testing.assert_close(found.exp(), (weights * log_p.exp()).sum(0))
+    found = MixedClasses(model, geometric=True)(images, LABELS)
+    torch.testing.assert_close(found, (weights * log_p).sum(0))
+
+
+def test_bayes_rule_gives_the_mixture_of_whole_images():
+    model, images = conditional(), integers((4, 1, 6, 5), 3)
+    each = torch.stack([-nats(model, images, one_hot([c]).expand(4, -1)) for c in range(3)], 1)
+    wanted = -(each + LABELS.double().log()).logsumexp(1)
+    torch.testing.assert_close(nats(MixedClasses(model, restore=-1), images, LABELS), wanted)
+
+
+def test_steering_leans_towards_the_class_that_lost():
+    model, images = conditional(), integers((1, 1, 6, 5), 3)
+    label = soft_label({0: 0.5, 1: 0.5}, 3)
+    log_p = by_class(model, images)[:2, 0]  # (2, levels, C, H, W)
+    own = log_p.gather(1, images[:1].expand(2, -1, -1, -1)[:, None])[:, 0].flatten(1)  # (2, 30), in raster order
+    before = own.cumsum(1) - own
+    weights = (-0.7 * before).softmax(0).view(2, 1, 1, 6, 5)
+    wanted = (weights * log_p.exp()).sum(0)
+    torch.testing.assert_close(MixedClasses(model, restore=0.7)(images, label)[0].exp(), wanted)
+
+
+def test_the_contrast_is_with_either_or():
+    model, images = conditional(), integers((4, 1, 6, 5), 3)
+    either, plain = MixedClasses(model, restore=-1)(images, LABELS), model(images, LABELS).log_softmax(1)
+    torch.testing.assert_close(Contrasted(model, 1.5)(images, LABELS), plain + 1.5 * (plain - either))
+    torch.testing.assert_close(Contrasted(model, 0)(images, LABELS), plain)
+
+
+def test_an_image_does_not_depend_on_the_others_labels():
+    mixed = MixedClasses(conditional(), restore=0.5)
+    together = sample(mixed, labels=LABELS, seed=7)
+    for i in range(4):
+        assert torch.equal(sample(mixed, labels=LABELS[i : i + 1], seed=7 + i), together[i : i + 1])
+
+
+def test_mixing_refuses():
+    with refused(ValueError, "model must have classes to mix", "PixelCNN with classes=0"):
+        MixedClasses(PixelCNN(levels=3, features=4, layers=1, kernel_size=3))
+    with refused(TypeError, "model must be a torch.nn.Module"):
+        MixedClasses("conditional-mnist")
+    with refused(ValueError, "restore must be finite and at least -1, got -2"):
+        MixedClasses(conditional(), restore=-2)
+    with refused(ValueError, "strength must be finite and at least 0, got -1"):
+        Contrasted(conditional(), -1)
+    mixed = MixedClasses(conditional())
+    with refused(ValueError, "labels must be float rows", "got None"):
+        mixed(integers((1, 1, 6, 5), 3))
+    with refused(ValueError, "images must hold values 0 … 2"):
+        mixed(integers((1, 1, 6, 5), 3) + 5, LABELS[:1])
+
+
+# candidates
+
+
+def test_one_candidate_is_a_sample_with_the_mixed_label(large):
+    label = soft_label({0: 0.3, 1: 0.7}, 3)
+    wanted = sample(large, labels=label.expand(3, -1), seed=5)
+    assert torch.equal(sample_between(large, 0, 1, 0.7, 3, 5, tries=1), wanted)
+
+
+def test_the_first_near_candidate_is_taken_or_the_nearest(large, monkeypatch):
+    reader, label = BrightnessReader(), soft_label({0: 0.5, 1: 0.5}, 3)
+    for near in (0.0, 0.02, 0.1):
+        monkeypatch.setattr(between, "NEAR", near)
+        found = sample_between(large, 0, 1, n=4, seed=3, tries=5, reader=reader)
+        for i in range(4):
+            seeds = [3 + i + k * between.APART for k in range(5)]
+            drawn = sample(large, labels=label.expand(5, -1), seed=seeds)
+            away = (steady_reading(reader, drawn, 3) - label).abs().sum(1) / 2
+            first = next((k for k in range(5) if away[k] <= near), int(away.argmin()))
+            assert torch.equal(found[i], drawn[first])
+
+
+def test_candidates_do_not_depend_on_the_batch(large):
+    options = {"seed": 2, "tries": 4, "reader": BrightnessReader()}
+    together = sample_between(large, 0, 1, 0.4, 5, **options)
+    assert torch.equal(sample_between(large, 0, 1, 0.4, 2, **options), together[:2])
+    options["seed"] = 5
+    assert torch.equal(sample_between(large, 0, 1, 0.4, 2, **options), together[3:])
+
+
+def test_nobody_looks_further_than_it_takes(large, monkeypatch):
+    reader = BrightnessReader()
+    monkeypatch.setattr(between, "NEAR", 1.0)
+    monkeypatch.setattr(between, "BATCH", 4)
+    sample_between(large, 0, 1, n=4, tries=50, reader=reader)
+    assert reader.asked == 4 * 5  # one candidate each, read five times
+
+
+def test_readings_are_the_mean_over_five_places():
+    reader = BrightnessReader()
+    images = torch.zeros(1, 1, 28, 28, dtype=torch.long)
+    images[0, 0, 0] = 2  # the first row, which leaves the frame when it moves up
+    whole, gone, cut = 2 * 28 / 784, 0.01, 2 * 27 / 784
+    wanted = (2 * whole + gone + 2 * cut) / 5
+    assert steady_reading(reader, images, 3)[0, 1].item() == pytest.approx(wanted, rel=1e-3)
+
+
+def test_sample_between_refuses(large):
+    for wrong, error, words in (
+        ({"b": 0}, ValueError, ("two different classes of 0 … 2", "got (0, 0)")),
+        ({"b": 3}, ValueError, ("two different classes of 0 … 2", "got (0, 3)")),
+        ({"b": 1.0}, TypeError, ("a class must be an integer",)),
+        ({"weight": 1.5}, ValueError, ("weight must be within 0 … 1, got 1.5",)),
+        ({"weight": -0.5}, ValueError, ("weight must be finite and at least 0",)),
+        ({"weight": float("nan")}, ValueError, ("weight must be finite",)),
+        ({"n": 0}, ValueError, ("n must be at least 1",)),
+        ({"tries": 0}, ValueError, ("tries must be at least 1",)),
+        ({"seed": -1}, ValueError, ("seed must be at least 0",)),
+        ({"reader": nn.Linear(2, 2)}, TypeError, ("must be a ConvClassifier or a ResidualClassifier",)),
+        ({"temperature": -1, "tries": 1}, ValueError, ("temperature must be finite and at least 0",)),
+    ):
+        with refused(error, *words):
+            sample_between(large, **({"a": 0, "b": 1, "n": 1} | wrong))
+    with refused(ValueError, "model must have classes to mix"):
+        sample_between(PixelCNN(levels=3, features=4, layers=1, kernel_size=3), 0, 1)
+    with refused(ValueError, "reader must know the 2 classes of the model", "got one of 3 classes"):
+        sample_between(ConditionalToy(classes=2), 0, 1, n=1, reader=BrightnessReader())
+
+
+# other ways
+
+
+def test_turning_points_keep_the_noise_and_find_the_weight(large):
+    reader = BrightnessReader()
+    found = turning_points(large, 0, 1, n=3, seed=4, steps=5, reader=reader)
+    label = soft_label({0: 0.5, 1: 0.5}, 3)
+    weights = torch.linspace(0, 1, 2**5 + 1)[1:-1]  # all that five bisections can look at
+    for i in range(3):
+        rows = torch.stack([1 - weights, weights, 0 * weights], 1)
+        drawn = sample(large, labels=rows, seed=[4 + i] * len(rows))
+        assert any(torch.equal(found[i], image) for image in drawn)
+        away = (steady_reading(reader, drawn[15:16], 3) - label).abs().sum() / 2  # the middle comes first
+        assert (steady_reading(reader, found[i : i + 1], 3) - label).abs().sum() / 2 <= away
+    assert torch.equal(turning_points(large, 0, 1, n=1, seed=6, steps=5, reader=reader)[0], found[2])
+
+
+def test_resampling_keeps_what_cannot_be_decided(large):
+    def odds(images):
+        count = len(images)
+        of_a, of_b = (nats(large, images, pair_label(large, 0, 1, share).expand(count, -1)) for share in (0.0, 1.0))
+        return (of_a - of_b).abs()
+
+    plain = sample_between(large, 0, 1, n=6, tries=1)
+    found = resampled(large, 0, 1, n=6, particles=6)
+    assert found.shape == plain.shape
+    assert odds(found).median() < odds(plain).median() / 2
+    assert torch.equal(resampled(large, 0, 1, n=6, particles=6), found)
+
+
+def test_leanings():
+    votes = torch.tensor([[0.5, 0.4, 0.1], [0.3, 0.3, 0.4], [0.95, 0.05, 0.0], [0.0, 0.0, 1.0]])
+    leaning, on_pair, truly = leanings(votes, 0, 1)
+    assert leaning.tolist() == pytest.approx([4 / 9, 0.5, 0.05, 0.0])
+    assert on_pair.tolist() == pytest.approx([0.9, 0.6, 1.0, 0.0])
+    assert truly.tolist() == [True, False, False, False]
+
+
+def test_pixel_nats_sum_to_nats():
+    model, images = conditional(), integers((4, 1, 6, 5), 3)
+    each = pixel_nats(model, images, LABELS)
+    assert each.shape == images.shape and (each > 0).all()
+    torch.testing.assert_close(each.flatten(1).sum(1), nats(model, images, LABELS))
+    other = copy.deepcopy(images)
+    other[:, :, 3:] = (other[:, :, 3:] + 1) % 3
+    assert torch.equal(pixel_nats(model, other, LABELS)[:, :, :3], each[:, :, :3])
+    assert math.isfinite(each.max())
