@@ -14,12 +14,12 @@ from .data import soft_label
 from .likelihood import pixel_nats
 from .models import device_of
 from .pretrained import load_pretrained
-from .sampling import sample
+from .sampling import SEEDS, sample
 
 PAIRS = ((1, 7), (3, 8), (4, 9), (5, 6))  # the blog's
 NEAR = 0.1  # how far a reading may be from the label for a candidate to be taken
 BATCH = 64  # candidates at once; more are hardly cheaper
-APART = 2**32  # between the seeds of an image's candidates
+APART = 1_000_003  # between the seeds of an image's candidates
 
 
 class MixedClasses(nn.Module):
@@ -145,7 +145,7 @@ def sample_between(
     waiting = torch.arange(n)  # the images that have no candidate near enough yet
     while len(waiting) and tried < tries:
         count = min(tries - tried, max(1, BATCH // len(waiting)))
-        seeds = [seed + i + APART * k for i in waiting.tolist() for k in range(tried, tried + count)]
+        seeds = [(seed + i + APART * k) % SEEDS for i in waiting.tolist() for k in range(tried, tried + count)]
         drawn = sample(model, labels=label.expand(len(seeds), -1), seed=seeds, **options)
         images = drawn.new_empty(n, *drawn.shape[1:]) if images is None else images
         read = steady_reading(reader, drawn, model.levels)  # (waiting * count, classes)
@@ -197,7 +197,7 @@ def resampled(model, a, b, weight=0.5, n=16, seed=0, *, particles=8, blocks=4, w
     height, ends = model.size[0], [round(model.size[0] * (k + 1) / blocks) for k in range(blocks)]
     for block, end in enumerate(ends):
         images = sample(
-            model, labels=label.expand(count, -1), seed=seed + block * APART, known=known
+            model, labels=label.expand(count, -1), seed=(seed + block * APART) % SEEDS, known=known
         )  # (n * particles, C, H, W)
         for_a, for_b = (
             pixel_nats(model, images, pair_label(model, a, b, share).expand(count, -1))[:, :, :end].flatten(1).sum(1)

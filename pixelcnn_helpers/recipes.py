@@ -23,6 +23,7 @@ from .files import write_whole
 from .likelihood import class_posterior, nats
 from .pretrained import KINDS, load_pretrained, pretrained_names, publish, save_model
 from .sampling import sample
+from .self_training import files_of_rounds, self_taught, softened
 from .training import NoCompiler, fit, get_accelerator, hardware
 
 CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
@@ -39,6 +40,8 @@ class Recipe:
     rotation: each image turned by up to so many degrees, other ones every time. drawn: black and white pixels, drawn
     afresh as Bernoulli(x/255) every time. patience: stop after so many epochs without a better one (0: never).
     compile: see `fit`. Classifiers know neither drawn nor patience nor compile.
+    start: a network that ships, whose weights to begin with. labels: "classes"; "softened", the teacher's readings at a
+    temperature of 4; or "self-taught", in rounds with so many candidates, see `self_taught`.
     """
 
     network: str
@@ -53,6 +56,10 @@ class Recipe:
     drawn: bool = False
     patience: int = 0
     compile: bool = True
+    start: str = ""
+    labels: str = "classes"
+    rounds: int = 0
+    candidates: int = 0
 
 
 def two_stacks(features: int = 48, levels: int = 8, classes: int = 0) -> dict:
@@ -61,6 +68,7 @@ def two_stacks(features: int = 48, levels: int = 8, classes: int = 0) -> dict:
 
 
 TO_READ = {"epochs": 12, "batch_size": 128, "learning_rate": 4e-3, "rotation": 10.0, "compile": False}
+LABELS = ("classes", "softened", "self-taught")
 RECIPES = {
     "conditional-mnist": Recipe("GatedPixelCNN", two_stacks(classes=10), epochs=14),
     "judge-mnist": Recipe("ConvClassifier", {"width": 24}, seed=41, **TO_READ),
@@ -85,17 +93,18 @@ def train(name: str, resume: bool = False, settings: Iterable[str] = (), folder:
     """
     recipe, begun = changed(recipe_called(name), settings), CHECKPOINTS / f"{name}.json"
     checkpoint = begun.with_suffix(".pt")
-    if checkpoint.exists() and not resume:
-        raise ValueError(f"{checkpoint} is of an unfinished training: --resume goes on with it, or delete it")
+    left = [checkpoint] if checkpoint.exists() else files_of_rounds(checkpoint)
+    if left and not resume:
+        raise ValueError(f"{left[0]} is of an unfinished training: --resume goes on with it, or delete it")
     model, machines = network_of(recipe), []
     recipe = replace(recipe, config=model.config)  # with the defaults of today
-    if checkpoint.exists() and begun.exists():
+    if left and begun.exists():
         log = json.loads(begun.read_text(encoding="utf-8"))
         before, machines = Recipe(**log["recipe"]), log["hardware"]
         differ = [f"{key.name}={getattr(before, key.name)}" for key in fields(Recipe)
                   if getattr(before, key.name) != getattr(recipe, key.name)]
         if differ and settings:
-            raise ValueError(f"{checkpoint} was begun with {', '.join(differ)}: resume without --set, or delete it")
+            raise ValueError(f"{left[0]} was begun with {', '.join(differ)}: resume without --set, or delete it")
         recipe, model = before, network_of(before)
     data, here, new = load_dataset(recipe.data), hardware(get_accelerator().device), not begun.exists()
     machines = [*machines, here] if here not in machines else machines
@@ -126,7 +135,7 @@ def train(name: str, resume: bool = False, settings: Iterable[str] = (), folder:
         write_whole(kept, path.read_bytes())
         print(f"The weights that were there before are kept in {kept}.")
     publish(save_model(model, path, card))
-    for file in (checkpoint, begun):
+    for file in (checkpoint, begun, *files_of_rounds(checkpoint)):
         file.unlink(missing_ok=True)
     print(f"{path}: {_told(card['test'])}")
     return path
@@ -140,6 +149,13 @@ def network_of(recipe: Recipe):
             model = KINDS[recipe.network](**recipe.config)
         except TypeError as error:
             raise ValueError(error) from None  # what a setting may bring about is a ValueError
+    if recipe.start:
+        begun, _ = load_pretrained(recipe.start)
+        if (type(begun), begun.config) != (type(model), model.config):
+            raise ValueError(f"a training that starts from {recipe.start} needs its config, {begun.config}")
+        model.load_state_dict(begun.state_dict())
+    if recipe.labels not in LABELS:
+        raise ValueError(f"labels must be one of {', '.join(LABELS)}, got {recipe.labels!r}")
     if recipe.drawn and not is_classifier(model) and model.levels != 2:
         raise ValueError(f"drawn pixels are black or white, so levels must be 2, got {model.levels}")
     return model
@@ -165,10 +181,19 @@ def trained(model, recipe: Recipe, data: Dataset, checkpoint: Path):
     labels, augment = label_rows(model, data.train_classes), _augment(recipe, data.levels)
     images = data.train[:split] if augment else as_seen(recipe, data.train[:split], data.levels)
     held = as_seen(recipe, data.train[split:], data.levels), None if labels is None else labels[split:]
-    history = fit(
-        model, images, None if labels is None else labels[:split], validation=held, augment=augment,
-        checkpoint=checkpoint, patience=recipe.patience or None, compile=recipe.compile, **options,
-    )
+    labels = None if labels is None else labels[:split]
+    options |= {"validation": held, "patience": recipe.patience or None, "compile": recipe.compile}
+    if recipe.labels != "classes":
+        if augment or labels is None:
+            raise ValueError(f"labels={recipe.labels} needs a network with classes, rotation=0 and drawn=false")
+        teacher, _ = load_pretrained("teacher-mnist")
+        if recipe.labels == "self-taught":
+            rounds, candidates = check_int("rounds", recipe.rounds, 1), check_int("candidates", recipe.candidates, 1)
+            return self_taught(
+                model, teacher, images, labels, rounds=rounds, candidates=candidates, checkpoint=checkpoint, **options
+            )
+        labels = softened(teacher, images, model.levels, temperature=4.0)
+    history = fit(model, images, labels, augment=augment, checkpoint=checkpoint, **options)
     return None if history.interrupted else history
 
 

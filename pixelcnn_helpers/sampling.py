@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from .checks import check_images, check_int, check_labels, check_logits, check_model, check_number, check_size
 from .models import device_of, evaluating
 
+SEEDS = 2**32  # of torch's generator on a processor: of a larger number it takes the lower bits only
 METHODS = ("cached", "guess", "naive")
 
 
@@ -195,8 +196,8 @@ def _seeds(seed, n, labels, given) -> list[int]:
     else:
         first = check_int("seed", seed, 0)
         seeds = [first + i for i in range(n)]
-    if max(seeds) >= 2**64:
-        raise ValueError(f"seed must be below 2**64, got {max(seeds)}")
+    if max(seeds) >= SEEDS:
+        raise ValueError(f"seed must be below 2**32, for torch tells no more apart, got {max(seeds)}")
     return seeds
 
 

@@ -142,6 +142,7 @@ def test_the_first_near_candidate_is_taken_or_the_nearest(large, monkeypatch):
         for i in range(4):
             seeds = [3 + i + k * between.APART for k in range(5)]
             drawn = sample(large, labels=label.expand(5, -1), seed=seeds)
+            assert len(torch.unique(drawn, dim=0)) == 5
             away = (steady_reading(reader, drawn, 3) - label).abs().sum(1) / 2
             first = next((k for k in range(5) if away[k] <= near), int(away.argmin()))
             assert torch.equal(found[i], drawn[first])
@@ -218,10 +219,10 @@ def test_resampling_keeps_what_cannot_be_decided(large):
         return (of_a - of_b).abs()
 
     plain = sample_between(large, 0, 1, n=6, tries=1)
-    found = resampled(large, 0, 1, n=6, particles=6)
+    found = resampled(large, 0, 1, n=6, particles=6, width=0.2)
     assert found.shape == plain.shape
     assert odds(found).median() < odds(plain).median() / 2
-    assert torch.equal(resampled(large, 0, 1, n=6, particles=6), found)
+    assert torch.equal(resampled(large, 0, 1, n=6, particles=6, width=0.2), found)
 
 
 def test_leanings():

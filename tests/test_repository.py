@@ -33,6 +33,7 @@ ROWS = [  # of the package, from the ground up: arrows point downwards only
     {"classifiers"},
     {"pretrained"},
     {"between"},
+    {"self_training"},
     {"plots"},
     {"sliders", "notebook", "recipes", "bench"},
     {"measure"},
