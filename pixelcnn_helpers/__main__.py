@@ -59,6 +59,8 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> None:
         return
     if not (root / "pyproject.toml").is_file() or not (root / "notebooks").is_dir():
         sys.exit("This works on the repository's own files: clone it, and run `make lab` or `pip install -e .` there.")
+    if chosen.command in ("train", "evaluate", "measure"):
+        training.keep_memory()
     try:
         if chosen.command == "colab":
             colab.write_address(root, chosen.repository)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import math
 import os
@@ -286,6 +287,18 @@ def hardware(device: torch.device | str = "cpu") -> str:
         name = (names or [name])[0]
     threads = torch.get_num_threads()
     return f"{name}, {threads} thread{'s' * (threads > 1)}"
+
+
+def keep_memory() -> None:
+    """Let the C library keep freed memory instead of asking the kernel for it anew at every step (glibc, Linux).
+
+    On a processor this makes training about a tenth faster, with large batches more. It holds for the whole process,
+    and so is for commands that do nothing else.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        mallopt, never, trim_threshold, mmap_max = ctypes.CDLL(None).mallopt, 2**31 - 1, -1, -4
+        mallopt(mmap_max, 0)
+        mallopt(trim_threshold, never)
 
 
 def _schedule(step: int, total: int) -> float:

@@ -3,6 +3,7 @@
 import math
 import os
 import pathlib
+import platform
 import random
 import shutil
 import subprocess
@@ -790,3 +791,23 @@ def test_augment_must_keep_the_shape():
     model = PixelCNN(levels=3, features=4, layers=1, kernel_size=3)
     with pytest.raises(ValueError, match=r"augment returns must have the shape \(4, 1, 3, 3\), got \(1, 1, 3, 3\)"):
         fit(model, torch.zeros(8, 1, 3, 3, dtype=torch.long), steps=1, batch_size=4, augment=lambda x, _: x[:1])
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks the C library of Linux")
+def test_kept_memory_is_not_fetched_again():
+    code = """if 1:
+        import resource, sys, torch
+        from pixelcnn_helpers.training import keep_memory
+        if sys.argv[1:]:
+            keep_memory()
+        x = torch.ones(2**24)
+        x + 1
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(5):
+            x + 1
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)"""
+    fetched = [
+        int(subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True).stdout)
+        for words in ([], ["keep"])
+    ]
+    assert fetched[1] < fetched[0] / 10
