@@ -142,7 +142,7 @@ def measure_between(count: int = 256) -> dict:
         return torch.cat([of_class[a][: count // 2], of_class[b][: count - count // 2]])
 
     def mixup(a, b, weight, count):
-        return ((1 - weight) * of_class[a] + weight * of_class[b]).round().to(torch.uint8)
+        return ((1 - weight) * of_class[a] + weight * of_class[b] + 0.5).floor()  # halves go up, as in `quantize`
 
     kept = CHECKPOINTS / "between.json"
     found = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}

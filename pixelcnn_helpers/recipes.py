@@ -41,7 +41,7 @@ class Recipe:
     afresh as Bernoulli(x/255) every time. patience: stop after so many epochs without a better one (0: never).
     compile: see `fit`. Classifiers know neither drawn nor patience nor compile.
     start: a network that ships, whose weights to begin with. labels: "classes"; "softened", the teacher's readings at a
-    temperature of 4; or "self-taught", in rounds with so many candidates, see `self_taught`.
+    temperature of 4; or "self-taught", in rounds, see `self_taught`, where so many images are wanted of each pair.
     """
 
     network: str
@@ -59,7 +59,7 @@ class Recipe:
     start: str = ""
     labels: str = "classes"
     rounds: int = 0
-    candidates: int = 0
+    wanted: int = 0
 
 
 def two_stacks(features: int = 48, levels: int = 8, classes: int = 0) -> dict:
@@ -154,6 +154,7 @@ def network_of(recipe: Recipe):
         if (type(begun), begun.config) != (type(model), model.config):
             raise ValueError(f"a training that starts from {recipe.start} needs its config, {begun.config}")
         model.load_state_dict(begun.state_dict())
+        model.size = begun.size
     if recipe.labels not in LABELS:
         raise ValueError(f"labels must be one of {', '.join(LABELS)}, got {recipe.labels!r}")
     if recipe.drawn and not is_classifier(model) and model.levels != 2:
@@ -188,9 +189,9 @@ def trained(model, recipe: Recipe, data: Dataset, checkpoint: Path):
             raise ValueError(f"labels={recipe.labels} needs a network with classes, rotation=0 and drawn=false")
         teacher, _ = load_pretrained("teacher-mnist")
         if recipe.labels == "self-taught":
-            rounds, candidates = check_int("rounds", recipe.rounds, 1), check_int("candidates", recipe.candidates, 1)
             return self_taught(
-                model, teacher, images, labels, rounds=rounds, candidates=candidates, checkpoint=checkpoint, **options
+                model, teacher, images, labels, rounds=check_int("rounds", recipe.rounds, 1),
+                wanted=check_int("wanted", recipe.wanted, 1), checkpoint=checkpoint, **options,
             )
         labels = softened(teacher, images, model.levels, temperature=4.0)
     history = fit(model, images, labels, augment=augment, checkpoint=checkpoint, **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import combinations
 from pathlib import Path
 
@@ -12,35 +13,39 @@ from torch.nn import functional as F
 from .between import PAIRS, leanings, steady_reading
 from .classifiers import class_probabilities
 from .files import write_whole
-from .sampling import sample
+from .likelihood import nats
+from .sampling import SEEDS, sample
 from .training import History, fit
 
-OFTEN = 16  # so many times as many candidates for each of `PAIRS` as for another pair
+MOST = 10  # drawings for each image that is wanted, before a pair is given up
 SHIFT = 2  # pixels by which copies of what was kept are moved
-AT_ONCE = 256
+AT_ONCE = 128
 
 
 def self_taught(
-    model, teacher, images, labels, *, rounds: int, candidates: int, checkpoint: Path, validation, **options
+    model, teacher, images, labels, *, rounds: int, wanted: int, checkpoint: Path, validation, **options
 ) -> History | None:
     """Train a conditional network in place to draw what a teacher cannot decide, in rounds.
 
-    In each round it draws between the classes (`undecided`, so many candidates for each pair and 16 times as many for
-    those of the series). What is kept from all rounds, moved a little and read again, makes up half of what it is then
-    trained on, under the teacher's readings as labels; the other half are the real images, under their own.
+    In each round it draws between the classes until as many as are wanted for each of `PAIRS` are `undecided`, and a
+    tenth as many of every other pair. What all rounds kept, moved a little and read again, makes up half of what it is
+    then trained on, under the teacher's readings as labels; the other half are real images, under their own.
 
-    images: integers of the model's levels `(N, C, H, W)`; labels: rows `(N, classes)`. options: as for `fit`.
+    images: integers of the model's levels `(N, C, H, W)`; labels: rows `(N, classes)`, one-hot. validation: a pair of
+    them. options: as for `fit`.
     checkpoint: what each round drew and trained is kept beside it (`files_of_rounds`), and not done again after a stop.
     Returns the history of all rounds, None if interrupted.
     """
     whole, kept, seed = History(), [], options.pop("seed", 0)
+    sieve = Sieve(copy.deepcopy(model), teacher, *validation)
     for number in range(1, rounds + 1):
         drawn = checkpoint.with_name(f"{checkpoint.stem}.drawn-{number}.safetensors")
         learned = checkpoint.with_name(f"{checkpoint.stem}.round-{number}.pt")
         if not drawn.exists():
-            found = undecided_of_all(model, teacher, candidates, seed + number)
+            found = sieve.all_pairs(model, wanted, seed + number)
             write_whole(drawn, save(dict(zip(("images", "labels"), found, strict=True))))
         kept.append(load_file(drawn))
+        print(f"round {number}: {len(kept[-1]['images']):,} images that the teacher cannot decide")
         draws = torch.Generator().manual_seed(seed + number)
         real = torch.randperm(len(images), generator=draws)[: len(images) // 2]
         copies = moved_copies(
@@ -54,7 +59,6 @@ def self_taught(
         append(whole, history)
         if history.interrupted:
             return None
-        print(f"round {number}: {len(kept[-1]['images']):,} images that the teacher cannot decide")
     return whole
 
 
@@ -63,35 +67,55 @@ def files_of_rounds(checkpoint: Path) -> list[Path]:
     return [file for kind in ("drawn", "round") for file in checkpoint.parent.glob(f"{checkpoint.stem}.{kind}-*")]
 
 
-def undecided_of_all(model, teacher, candidates: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """`undecided` of every pair of classes, one after another."""
-    found = []
-    for index, (a, b) in enumerate(combinations(range(model.classes), 2)):
-        count = candidates * (OFTEN if (a, b) in PAIRS else 1)
-        found.append(undecided(model, teacher, a, b, count, (seed * 100 + index) * 100_000 % 2**32))
-    images, readings = zip(*found, strict=True)
-    return torch.cat(images), torch.cat(readings)
+class Sieve:
+    """What keeps the digits that a teacher cannot decide, and lets blots go that a network from before finds unlikely.
 
-
-@torch.no_grad()
-def undecided(model, teacher, a: int, b: int, count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw so many images under labels from three quarters `a` to three quarters `b`; keep what no one can decide.
-
-    Kept is what a teacher's `steady_reading` finds on the pair by more than 0.9, and leaning by 0.1 … 0.9.
-    Returns images, uint8 `(K, C, H, W)`, and their readings `(K, classes)`.
+    model: that network; images, labels: real ones, of which 95 in 100 of each pair are likely enough.
     """
-    images, readings = [], []
-    weights = 0.25 + 0.5 * torch.rand(count, generator=torch.Generator().manual_seed(seed))
-    labels = torch.zeros(count, model.classes)
-    labels[:, a], labels[:, b] = 1 - weights, weights
-    for start in range(0, count, AT_ONCE):
-        drawn = sample(model, labels=labels[start : start + AT_ONCE], seed=seed + start).to("cpu", torch.uint8)
-        read = steady_reading(teacher, drawn, model.levels)
-        leaning, on_pair, _ = leanings(read, a, b)
-        keep = (on_pair > 0.9) & ((leaning - 0.5).abs() < 0.4)
-        images.append(drawn[keep])
-        readings.append(read[keep])
-    return torch.cat(images), torch.cat(readings)
+
+    def __init__(self, model, teacher, images, labels):
+        self.model, self.teacher = model, teacher
+        self.classes, self.nats = labels.argmax(1), nats(model, images, labels)
+
+    def all_pairs(self, model, wanted: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """`undecided` of every pair of classes, one after another: a tenth as many outside `PAIRS`."""
+        found = []
+        for index, pair in enumerate(combinations(range(model.classes), 2)):
+            count = wanted if pair in PAIRS else -(-wanted // 10)
+            found.append(self.undecided(model, *pair, count, (seed * 100 + index) * 100_000 % SEEDS))
+        images, readings = zip(*found, strict=True)
+        return torch.cat(images), torch.cat(readings)
+
+    @torch.no_grad()
+    def undecided(self, model, a: int, b: int, wanted: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draw under labels from three quarters `a` to three quarters `b`, and keep what the teacher cannot decide.
+
+        Kept is what its `steady_reading` finds on the pair by more than 0.9, and leaning by 0.1 … 0.9, if it is likely
+        enough under the better of the two classes. It ends with as many as are wanted, or after `MOST` times as many
+        drawings. Returns images, uint8 `(K, C, H, W)`, and their readings `(K, classes)`, K at most `wanted`.
+        """
+        limit = self.nats[(self.classes == a) | (self.classes == b)].quantile(0.95)
+        images, readings, draws = [], [], torch.Generator().manual_seed(seed)
+        for start in range(0, MOST * wanted, AT_ONCE):
+            weights = 0.25 + 0.5 * torch.rand(AT_ONCE, generator=draws)
+            labels = torch.zeros(AT_ONCE, model.classes)
+            labels[:, a], labels[:, b] = 1 - weights, weights
+            drawn = sample(model, labels=labels, seed=(seed + start) % SEEDS).to("cpu", torch.uint8)
+            read = steady_reading(self.teacher, drawn, model.levels)
+            leaning, on_pair, _ = leanings(read, a, b)
+            keep = (on_pair > 0.9) & ((leaning - 0.5).abs() < 0.4)
+            drawn, read = drawn[keep], read[keep]
+            if len(drawn):
+                one_hot = torch.eye(model.classes)[[a, b]]
+                of_a, of_b = (nats(self.model, drawn, row.expand(len(drawn), -1)) for row in one_hot)
+                likely = torch.minimum(of_a, of_b) <= limit
+                images.append(drawn[likely])
+                readings.append(read[likely])
+            if sum(map(len, images)) >= wanted:
+                break
+        if not images:
+            return drawn, read  # none
+        return torch.cat(images)[:wanted], torch.cat(readings)[:wanted]
 
 
 def moved_copies(images, readings, teacher, levels: int, count: int, generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -100,7 +124,7 @@ def moved_copies(images, readings, teacher, levels: int, count: int, generator) 
     Raises ValueError if nothing is left to copy.
     """
     if not len(images):
-        raise ValueError("the network drew nothing that the teacher cannot decide: more candidates may help")
+        raise ValueError("the network drew nothing that the teacher cannot decide: a larger wanted may help")
     copies, labels, (height, width) = [images], [readings], images.shape[-2:]
     while sum(map(len, copies)) < count:
         down, right = torch.randint(2 * SHIFT + 1, (2,), generator=generator).tolist()

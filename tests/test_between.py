@@ -168,7 +168,7 @@ def test_readings_are_the_mean_over_five_places():
     reader = BrightnessReader()
     images = torch.zeros(1, 1, 28, 28, dtype=torch.long)
     images[0, 0, 0] = 2  # the first row, which leaves the frame when it moves up
-    whole, gone, cut = 2 * 28 / 784, 0.01, 2 * 27 / 784
+    whole, gone, cut = 28 / 784, 0.01, 27 / 784
     wanted = (2 * whole + gone + 2 * cut) / 5
     assert steady_reading(reader, images, 3)[0, 1].item() == pytest.approx(wanted, rel=1e-3)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import integers, refused
+from conftest import BrightnessReader, integers, refused
 
 from pixelcnn_helpers import (
     Dataset,
@@ -377,3 +377,84 @@ def test_reach_stopped_and_gone_on_with(shelf, reach, monkeypatch, tmp_path, row
     assert {file.name for file in measure.CHECKPOINTS.iterdir()} == {"reach-11.pt"} | {f"reach-{rows}.pt"}
     assert timeless(measure.measure("reach")) == whole
     assert not list(measure.CHECKPOINTS.iterdir())
+
+
+# between two classes
+
+
+@pytest.fixture
+def greys(monkeypatch, large):
+    """Images of three classes, as bright as their class; a reader of brightness, and a network without classes."""
+    classes = torch.arange(90) % 3
+    images = (100 * classes.view(-1, 1, 1, 1) + integers((90, 1, 28, 28), 40)).to(torch.uint8)
+    data = Dataset("greys", 256, images, classes, images[:60], classes[:60])
+    neutral = GatedPixelCNN(levels=3, features=4, blocks=1).eval()
+    shipped = {"judge-mnist": BrightnessReader().eval(), "neutral-mnist": neutral}
+    shipped |= dict.fromkeys(("shortcut-mnist", "conditional-mnist", "between-mnist", "teacher-mnist"), large)
+    monkeypatch.setattr(measure, "load_pretrained", lambda name: (shipped[name], {}))
+    monkeypatch.setattr(measure, "load_dataset", lambda name: data)
+    monkeypatch.setattr(measure, "PAIRS", ((0, 1), (1, 2)))
+    return data
+
+
+def draws(a, b, weight, count):
+    """As many images as asked for, the brighter the larger the weight."""
+    return torch.full((count, 1, 28, 28), int(weight > 0.5))
+
+
+def test_between(greys, monkeypatch, capsys):
+    monkeypatch.setattr(measure, "ways", lambda: {"one": (draws, True), "other": (draws, False)})
+    found = measure.measure_between(20)
+    assert found["count"] == 20 and found["likely"].keys() == {"0 1", "1 2"}
+    points = {(one["way"], *one["pair"], one["weight"]): one for one in found["points"]}
+    assert len(points) == len(found["points"]) == 2 * (1 + 11 + 11 + 1)
+    assert {key[3] for key in points if key[0] == "one"} == {k / 10 for k in range(11)}
+    assert {key[3] for key in points if key[0] in ("real digits", "other")} == {0.5}
+
+    real, averaged = points["real digits", 0, 1, 0.5], points["pixels averaged", 0, 1, 0.5]
+    assert real["likely"][0] == pytest.approx(0.95, abs=0.06)
+    assert real["leaning"][1] > 2 * averaged["leaning"][1]  # real ones are of one class each
+    dark = points["one", 0, 1, 0.2]
+    assert dark["leaning"] == [0.01, 0.0] and dark["truly"] == [0.0, 0.0] and dark["on_pair"][0] == 1.0
+    assert points["one", 0, 1, 0.6]["leaning"][0] == pytest.approx(0.5)
+    assert points["one", 0, 1, 0.6]["truly"] == [1.0, 0.0]
+    assert not (measure.CHECKPOINTS / "between.json").exists()
+
+
+def test_what_a_point_says(greys):
+    _, neutral = BrightnessReader(), GatedPixelCNN(levels=3, features=4, blocks=1).eval()
+    images = integers((10, 1, 28, 28), 3)
+    weighed = nats(neutral, images)
+    limit = weighed.median().item()
+    near = torch.cat([images[:4], integers((30, 1, 28, 28), 3, seed=1)])
+    found = measure.figures_between(images, 0, 1, BrightnessReader().eval(), neutral, near, limit)
+    assert found["nats"] == pytest.approx([weighed.mean().item(), weighed.std().item() / 10**0.5], abs=1e-4)
+    assert found["likely"][0] == (weighed <= limit).double().mean()
+    away = torch.cdist(images.flatten(1).double(), near.flatten(1).double()).amin(1) / 2
+    assert (away[:4] == 0).all()
+    assert found["distance"] == pytest.approx([away.mean().item(), away.std().item() / 10**0.5], abs=1e-3)
+
+
+def test_between_stopped_and_gone_on_with(greys, monkeypatch):
+    asked = []
+
+    def slow(a, b, weight, count):
+        asked.append((a, b))
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return draws(a, b, weight, count)
+
+    monkeypatch.setattr(measure, "ways", lambda: {"slow": (slow, False)})
+    with pytest.raises(KeyboardInterrupt):
+        measure.measure_between(8)
+    found = measure.measure_between(8)
+    assert asked == [(0, 1), (1, 2), (1, 2)]
+    assert [one["pair"] for one in found["points"] if one["way"] == "slow"] == [[0, 1], [1, 2]]
+
+
+def test_every_way_draws(greys, large, monkeypatch):
+    monkeypatch.setattr("pixelcnn_helpers.between.load_pretrained", lambda name: (BrightnessReader().eval(), {}))
+    for name, (draw, _) in measure.ways().items():
+        images = draw(0, 1, 0.5, 2)
+        assert images.shape == (2, 1, 28, 28), name
+        assert not torch.equal(images[0], images[1]), name

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 
 import pytest
 import torch
-from conftest import integers, refused
+from conftest import BrightnessReader, integers, refused
 
 from pixelcnn_helpers import (
     Dataset,
@@ -18,11 +18,13 @@ from pixelcnn_helpers import (
     pretrained,
     receptive_field,
     recipes,
+    self_training,
 )
 from pixelcnn_helpers.__main__ import main
 from pixelcnn_helpers.classifiers import fit_classifier
 from pixelcnn_helpers.data import load_dataset
 from pixelcnn_helpers.recipes import KINDS, RECIPES, Recipe, as_seen, changed, evaluate, measured, train
+from pixelcnn_helpers.self_training import files_of_rounds
 from pixelcnn_helpers.training import hardware
 
 # "neutral-mnist" made small enough to be trained on the bundled digits in a second
@@ -34,6 +36,8 @@ GREYS = Dataset(
     "greys", 256, integers((24, 1, 28, 28), 256).to(torch.uint8), torch.arange(24) % 10,
     integers((40, 1, 28, 28), 256, seed=1).to(torch.uint8), torch.arange(40) % 10,
 )  # fmt: skip
+
+THREE = Dataset("three", 256, GREYS.train, GREYS.train_classes % 3, GREYS.test[:20], GREYS.test_classes[:20] % 3)
 
 
 @pytest.fixture(autouse=True)
@@ -328,6 +332,85 @@ def test_what_the_judge_reads(shelf, monkeypatch):
     for told, share in ((lambda asked: asked, 1.0), (torch.zeros_like, 0.1)):
         monkeypatch.setattr(recipes, "sample", draws(told))
         assert recipes.read_as_asked(model, per_class=3) == pytest.approx(share)
+
+
+# trainings that start from another, and other labels
+
+
+@pytest.fixture
+def begun(shelf, monkeypatch):
+    """A network with three classes that ships, small enough; "conditional-mnist" by name."""
+    monkeypatch.setattr(recipes, "load_dataset", lambda name: THREE)
+    torch.manual_seed(5)
+    model = GatedPixelCNN(levels=3, features=4, blocks=1, classes=3)
+    model.size = (28, 28)
+    pretrained.publish(pretrained.save_model(model, pretrained.WEIGHTS / "conditional-mnist.safetensors"))
+    monkeypatch.setattr(recipes, "load_pretrained", lambda name: (
+        pretrained.load_pretrained(name) if name != "teacher-mnist" else (BrightnessReader().eval(), {})
+    ))
+    return model
+
+
+def further(shelf, *settings, **options):
+    small = ["levels=3", "features=4", "blocks=1", "dilations=[1]", "classes=3", "start=conditional-mnist"]
+    small += ["held_out=8", "batch_size=4", "epochs=1", "compile=false"]
+    return train("neutral-mnist", settings=[*small, *settings], folder=shelf, **options)
+
+
+def test_a_training_starts_from_another(begun, shelf, monkeypatch):
+    seen = watch(monkeypatch, callback=after_one_epoch)
+    assert further(shelf) is None
+    assert seen[0]["labels"].unique().tolist() == [0, 1]
+    started = recipes.network_of(replace(RECIPES["neutral-mnist"], config=begun.config, start="conditional-mnist"))
+    assert same(started.state_dict(), begun.state_dict())
+
+
+def test_softened_labels(begun, shelf, monkeypatch):
+    seen = watch(monkeypatch)
+    path = further(shelf, "labels=softened")
+    labels = seen[0]["labels"]
+    assert torch.allclose(labels.sum(1), torch.ones(len(labels))) and 0.02 < labels[:, 1].min() < labels[:, 1].max()
+    assert seen[0]["validation"][1].unique().tolist() == [0, 1]  # measured under the true ones
+    assert load_model(path)[1]["labels"] == "softened"
+
+
+def test_self_taught(begun, shelf, monkeypatch, capsys):
+    monkeypatch.setattr(self_training, "PAIRS", ((0, 1),))
+    monkeypatch.setattr(self_training, "AT_ONCE", 16)
+    settings = ["labels=self-taught", "rounds=2", "wanted=4"]
+    path = further(shelf, *settings)
+    _, card = load_model(path)
+    assert card["rounds"] == 2 and len(card["history"]["steps"]) == 2 and card["epochs_trained"] == 2
+    assert not any(recipes.CHECKPOINTS.iterdir())
+
+    monkeypatch.setattr(recipes, "measured", lambda *args: 1 / 0)  # a crash after the training
+    with pytest.raises(ZeroDivisionError):
+        further(shelf, *settings)
+    with refused(ValueError, "neutral-mnist", "is of an unfinished training: --resume goes on with it"):
+        further(shelf, *settings)
+    with refused(ValueError, "was begun with", "wanted=4"):
+        further(shelf, "labels=self-taught", "rounds=2", "wanted=5", resume=True)
+    monkeypatch.setattr(recipes, "measured", measured)
+    monkeypatch.setattr(self_training, "sample", None)  # nothing is drawn again
+    again = train("neutral-mnist", resume=True, folder=shelf)
+    assert same(weights(again), weights(path)) and not files_of_rounds(recipes.CHECKPOINTS / "neutral-mnist.pt")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["labels=guessed"], ("labels must be one of classes, softened, self-taught", "'guessed'")),
+        (["labels=self-taught", "rounds=0", "wanted=3"], ("rounds must be at least 1",)),
+        (["labels=self-taught", "rounds=1"], ("wanted must be at least 1",)),
+        (["labels=softened", "rotation=5"], ("labels=softened needs a network with classes, rotation=0",)),
+        (["features=8"], ("a training that starts from conditional-mnist needs its config", "'features': 4")),
+        (["start=nobody"], ("name must be one of", "'nobody'")),
+    ],
+)
+def test_what_such_trainings_refuse(begun, shelf, settings, words):
+    with refused(ValueError, *words):
+        further(shelf, *settings)
+    assert not recipes.CHECKPOINTS.exists() or not any(recipes.CHECKPOINTS.iterdir())
 
 
 def test_versions_of_a_checkout_that_was_never_installed(monkeypatch):
