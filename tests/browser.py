@@ -1,6 +1,7 @@
 """JupyterLab in a real Chromium, for tests that touch a notebook as its reader does."""
 
 import base64
+import hashlib
 import json
 import os
 import shutil
@@ -11,8 +12,11 @@ import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import nbformat
+import psutil
 import pytest
 
+SECONDS = 2  # for the page to show what the kernel has already sent
 SETTINGS = {  # a question about news would cover the page; a cell out of sight would not be drawn
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
     "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
@@ -228,6 +232,11 @@ class Notebook:
             self.page.keyboard.press(key)
         self.page.wait_for_function("() => unanswered.size === 0", timeout=60_000)
 
+    def click(self, name: str) -> None:
+        """Press a button, and wait until the kernel has worked it off."""
+        self.page.locator(".jp-OutputArea").get_by_role("button", name=name, exact=True).click()
+        self.page.wait_for_function("() => unanswered.size === 0", timeout=60_000)
+
     def picture_bytes(self) -> bytes:
         picture = self.page.locator(".jp-OutputArea img.widget-image").element_handle()
         return base64.b64decode(evaluate(self.page, DECODED, picture))
@@ -244,3 +253,47 @@ class Notebook:
         status, printed = evaluate(self.page, EXECUTE, code)
         assert status == "ok", self.errors()
         return printed
+
+
+@contextmanager
+def opened(cells: list[str], folder: Path):
+    """A notebook of these code cells, run in JupyterLab; afterwards nothing that was started may still run."""
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+    book.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(book, folder / "slider.ipynb")
+    before = set(psutil.Process().children(recursive=True))
+    with Browser(folder / "lab") as browser, browser.notebook(folder / "slider.ipynb") as page:
+        assert page.errors() == []
+        yield page
+        started = set(psutil.Process().children(recursive=True)) - before
+    assert len(started) > 3  # Lab, its kernel, Playwright, Chromium
+    _, left = psutil.wait_procs(started, timeout=20)
+    assert [process.name() for process in left if process.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def shown(page) -> tuple[str, str]:
+    """What the page shows: the picture, as a hash of its bytes, and the words."""
+    return hashlib.sha256(page.picture_bytes()).hexdigest(), page.words()
+
+
+def step(page, slider: str, key: str) -> tuple[str, str]:
+    """Press one key; what is shown then. If the slider moved, both the picture and the words must become new."""
+    value, (picture, words) = page.value(slider), shown(page)
+    page.move(slider, key)
+    if page.value(slider) != value:
+        wait(lambda: shown(page)[0] != picture, SECONDS, f"{key} on {slider} to change the picture")
+        wait(lambda: page.words() != words, SECONDS, f"{key} on {slider} to change the words")
+    return shown(page)
+
+
+def check(page, slider: str) -> None:
+    """Walk a slider from its first to its last value, go back and forth, then faster than the kernel can follow."""
+    seen = [step(page, slider, "Home")]
+    while (now := step(page, slider, "ArrowRight")) != seen[-1] and len(seen) < 50:
+        seen.append(now)
+    assert len(set(seen)) == len(seen) >= 3
+    assert step(page, slider, "Home") == seen[0]
+    assert step(page, slider, "End") == seen[-1]
+    page.move(slider, *["ArrowLeft", "ArrowRight"] * 9, "ArrowLeft", "ArrowLeft")
+    wait(lambda: shown(page) == seen[-3], SECONDS, f"20 quick keys on {slider} to arrive")
+    assert page.errors() == []

@@ -1,0 +1,80 @@
+"""The slider between classes, moved in JupyterLab by a real Chromium."""
+
+import hashlib
+
+import pytest
+from browser import SECONDS, check, opened, photographed, shown, step, wait
+
+CELLS = [
+    "import hashlib, os\nos.environ['OMP_NUM_THREADS'] = '1'\nimport pixelcnn_helpers as pch",
+    "from pixelcnn_helpers import plots, sliders",
+    "model, _ = pch.load_pretrained('conditional-mnist')\njudge, _ = pch.load_pretrained('judge-mnist')",
+    "drawn, draw = [], sliders.class_picture\n"
+    "sliders.class_picture = lambda *words: drawn.append(words) or draw(*words)\n"
+    "pch.class_slider(model, judge=judge, n=2)",
+]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    with opened(CELLS, tmp_path_factory.mktemp("between")) as page:
+        yield page
+
+
+def expected(page, label: str, further: int = 0) -> tuple[str, str]:
+    """What the plain function draws for a label, as `shown` tells it: with the noise of now, or so much further."""
+    told = page.execute(f"""if 1:
+        figure, words = draw(model, pch.soft_label({label}, 10), judge, 2, drawn[-1][4] + {further})
+        print(hashlib.sha256(plots.png(figure, crop=False)).hexdigest(), words)""")
+    return tuple(told.strip().split(" ", 1))
+
+
+def test_the_weight(page, tmp_path):
+    with photographed(page.page, tmp_path / "failed.png"):
+        check(page, "weight")
+
+
+def test_fifty_quick_moves_end_on_the_right_picture(page):
+    page.move("weight", "Home")
+    wait(lambda: shown(page) == expected(page, "{1: 1.0}"), SECONDS, "the first picture")
+    before = int(page.execute("print(len(drawn))"))
+    page.move("weight", *["ArrowRight"] * 13, *["ArrowLeft", "ArrowRight"] * 17, *["ArrowRight"] * 3)
+    wanted = expected(page, "{1: 0.2, 7: 0.8}")
+    wait(lambda: shown(page) == wanted, SECONDS, "the picture of the last move")
+    assert int(page.execute("print(len(drawn))")) - before < 50  # those that waited were drawn once
+    assert page.errors() == []
+
+
+def test_new_noise_and_all_classes(page):
+    page.move("weight", "End")
+    wait(lambda: shown(page) == expected(page, "{7: 1.0}"), SECONDS, "a 7")
+    other = expected(page, "{7: 1.0}", further=2)
+    page.click("new noise")
+    wait(lambda: shown(page) == other, SECONDS, "another 7")
+    assert not page.slider("3").is_visible() and page.slider("weight").is_visible()
+    page.click("all classes")
+    assert page.slider("3").is_visible() and not page.slider("weight").is_visible()
+    page.move("3", "End")
+    wait(lambda: shown(page) == expected(page, "{1: 0.25, 3: 0.5, 7: 0.25}"), SECONDS, "a mixture of three")
+    page.click("two classes")
+    wait(lambda: shown(page) == expected(page, "{7: 1.0}"), SECONDS, "a 7 again")
+    assert page.errors() == []
+
+
+@pytest.mark.parametrize("broken, told", [("1 / 0", "ZeroDivisionError"), ("(figure, 'the same')", "")])
+def test_what_is_broken_is_noticed(page, broken, told):
+    page.move("weight", "Home")
+    wait(lambda: shown(page) == expected(page, "{1: 1.0}"), SECONDS, "a 1")
+    page.execute(f"figure, _ = draw(model, pch.soft_label({{1: 1.0}}, 10), judge, 2, drawn[-1][4])\n"
+                 f"sliders.class_picture = lambda *words: {broken}")
+    with pytest.raises(TimeoutError, match="to change"):
+        step(page, "weight", "ArrowRight")
+    errors = page.errors()
+    assert bool(errors) == bool(told) and all(told in error for error in errors)
+    page.execute("sliders.class_picture = lambda *words: drawn.append(words) or draw(*words)")
+    page.move("weight", "End")
+    wait(lambda: shown(page)[1].startswith("2 digits drawn for 1.00 of 7."), SECONDS, "a 7 again")
+
+
+def test_pictures_are_told_by_their_bytes(page):
+    assert shown(page)[0] == hashlib.sha256(page.picture_bytes()).hexdigest()
