@@ -16,6 +16,7 @@ import torch
 from torch.nn import functional as F
 
 from . import pretrained
+from .between import PAIRS, leanings, sample_between
 from .checks import check_int
 from .classifiers import accuracy, class_probabilities, fit_classifier
 from .data import Dataset, bernoulli, load_dataset, quantize, rotated
@@ -75,6 +76,10 @@ RECIPES = {
     "teacher-mnist": Recipe("ResidualClassifier", {"width": 32}, seed=7, **TO_READ),
     "shortcut-mnist": Recipe("ShortcutPixelCNN", {"levels": 8, "features": 64, "blocks": 6, "classes": 10}, epochs=4),
     "neutral-mnist": Recipe("GatedPixelCNN", two_stacks(), epochs=6, seed=3),
+    "between-mnist": Recipe(
+        "GatedPixelCNN", two_stacks(classes=10), start="conditional-mnist", labels="self-taught", rounds=4, wanted=400,
+        epochs=1, learning_rate=1.5e-3,
+    ),
     "pixelcnn-mnist": Recipe("PixelCNN", {"levels": 256}, epochs=4),
     "gated-mnist": Recipe("GatedPixelCNN", two_stacks(features=64, levels=256), epochs=4),
     "gated-binary-mnist": Recipe("GatedPixelCNN", two_stacks(levels=2), epochs=6, drawn=True),
@@ -220,7 +225,7 @@ def measured(model, recipe: Recipe, data: Dataset, every: int = 1) -> dict:
     deviation over images, nats per pixel, bits/dim.
     With no image left out, besides: the same over every 20th image, for a quick check; for a network with classes, the
     share of every fifth image whose class Bayes' rule finds; on MNIST, the share of 1,000 samples, 100 of each class,
-    that `judge-mnist` reads as asked.
+    that `judge-mnist` reads as asked; and for one that taught itself, `truly_between`.
     """
     images, classes = data.test[::every], data.test_classes[::every]
     told = {"images": len(images)}
@@ -243,6 +248,8 @@ def measured(model, recipe: Recipe, data: Dataset, every: int = 1) -> dict:
         told |= {"bayes_images": len(right), "bayes_accuracy": right.double().mean().item()}
     if model.classes == 10 and recipe.data == "mnist" and "judge-mnist" in pretrained_names():
         told |= {"samples": 1000, "read_as_asked": read_as_asked(model)}
+        if recipe.labels == "self-taught":
+            told["truly_between"] = truly_between(model)
     return told
 
 
@@ -252,6 +259,17 @@ def read_as_asked(model, per_class: int = 100) -> float:
     images = sample(model, labels=label_rows(model, asked))
     judge, _ = load_pretrained("judge-mnist")
     return (class_probabilities(judge, images, model.levels).argmax(1) == asked).double().mean().item()
+
+
+def truly_between(model, per_pair: int = 256) -> dict[str, float]:
+    """For each of `PAIRS`, the share of samples asked for at one half that the judge finds truly between."""
+    judge, _ = load_pretrained("judge-mnist")
+    found = {}
+    for a, b in PAIRS:
+        images = sample_between(model, a, b, n=per_pair, tries=1)
+        _, _, truly = leanings(class_probabilities(judge, images, model.levels), a, b)
+        found[f"{a} and {b}"] = truly.double().mean().item()
+    return found
 
 
 def as_seen(recipe: Recipe, images: torch.Tensor, levels: int, generator: torch.Generator | None = None):
@@ -337,4 +355,7 @@ def _told(test: dict) -> str:
         line += f"; Bayes' rule reads {test['bayes_accuracy']:.1%} of {test['bayes_images']:,} right"
     if "read_as_asked" in test:
         line += f"; {test['read_as_asked']:.1%} of {test['samples']:,} samples read as asked"
+    if "truly_between" in test:
+        shares = ", ".join(f"{share:.0%} of {pair}" for pair, share in test["truly_between"].items())
+        line += f"; truly between at one half: {shares}"
     return line

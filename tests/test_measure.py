@@ -454,6 +454,7 @@ def test_between_stopped_and_gone_on_with(greys, monkeypatch):
 
 def test_every_way_draws(greys, large, monkeypatch):
     monkeypatch.setattr("pixelcnn_helpers.between.load_pretrained", lambda name: (BrightnessReader().eval(), {}))
+    monkeypatch.setattr(measure, "trained_on_softened_labels", lambda: large)
     for name, (draw, _) in measure.ways().items():
         images = draw(0, 1, 0.5, 2)
         assert images.shape == (2, 1, 28, 28), name

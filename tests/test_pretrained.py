@@ -50,6 +50,7 @@ MUSTS = {  # at most so many nats per pixel, at least so much of everything else
     "conditional-mnist": {
         "epochs_trained": 12, "nats_per_pixel": 0.205, "read_as_asked": 0.95, "bayes_accuracy": 0.97,
     },
+    "between-mnist": {"read_as_asked": 0.95, "bayes_accuracy": 0.97},
     "judge-mnist": {"accuracy": 0.993},
     "teacher-mnist": {"accuracy": 0.993},
     "shortcut-mnist": {"epochs_trained": 4},
@@ -498,4 +499,6 @@ def test_the_readme_says_what_the_card_says(name):
     else:
         assert f"{test['nats_per_pixel']:.4f} nats per pixel" in row
         assert "read_as_asked" not in test or f"{100 * test['read_as_asked']:.1f} % of samples read as asked" in row
+        between = [round(100 * share) for share in test.get("truly_between", {}).values()]
+        assert not between or f"{min(between)} to {max(between)} % truly between" in row
         assert "bayes_accuracy" not in test or f"{100 * test['bayes_accuracy']:.1f} % right by Bayes' rule" in row

@@ -18,6 +18,7 @@ from pixelcnn_helpers import (
     pretrained,
     receptive_field,
     recipes,
+    sample,
     self_training,
 )
 from pixelcnn_helpers.__main__ import main
@@ -89,7 +90,7 @@ def test_every_recipe_builds_its_network(name):
         assert model.classes == 10
     else:
         assert model.levels == recipe.config["levels"]
-        assert (model.classes == 10) == (name in ("conditional-mnist", "shortcut-mnist"))
+        assert (model.classes == 10) == (name in ("conditional-mnist", "shortcut-mnist", "between-mnist"))
         assert recipe.drawn == (model.levels == 2)
     if isinstance(model, GatedPixelCNN):
         assert model.reach >= 27  # every row above the last one
@@ -312,8 +313,21 @@ def test_on_mnist_the_judge_reads_samples_of_every_class(monkeypatch, capsys):
     found = measured(model, recipe, GREYS)
     assert (found["samples"], found["read_as_asked"], found["bayes_images"]) == (1000, 0.75, 8)
     assert recipes._told(found).endswith("75.0% of 1,000 samples read as asked")
+    assert "truly_between" not in found
+    monkeypatch.setattr(recipes, "truly_between", lambda network: {model: {"1 and 7": 0.5, "3 and 8": 0.25}}[network])
+    found = measured(model, replace(recipe, labels="self-taught"), GREYS)
+    assert recipes._told(found).endswith("read as asked; truly between at one half: 50% of 1 and 7, 25% of 3 and 8")
     for less in (measured(model, recipe, GREYS, every=20), measured(model, replace(recipe, data="fashion"), GREYS)):
         assert "read_as_asked" not in less
+
+
+def test_what_the_judge_finds_between(shelf, monkeypatch, large):
+    monkeypatch.setattr(recipes, "PAIRS", ((0, 1), (0, 2)))
+    monkeypatch.setattr(recipes, "load_pretrained", lambda name: {"judge-mnist": (BrightnessReader().eval(), {})}[name])
+    found = recipes.truly_between(large, per_pair=6)
+    images = sample(large, labels=torch.tensor([[0.5, 0.5, 0.0]]).expand(6, -1))
+    bright = images.flatten(1).float().mean(1) / 2
+    assert found == {"0 and 1": ((bright >= 0.2) & (bright <= 0.8)).double().mean().item(), "0 and 2": 0.0}
 
 
 def test_what_the_judge_reads(shelf, monkeypatch):
