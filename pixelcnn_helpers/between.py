@@ -12,9 +12,9 @@ from .checks import check_classes, check_images, check_int, check_labels, check_
 from .classifiers import class_probabilities
 from .data import soft_label
 from .likelihood import pixel_nats
-from .models import device_of
+from .models import device_of, images_on_cpu
 from .pretrained import load_pretrained
-from .sampling import SEEDS, sample
+from .sampling import SEEDS, _size, sample
 
 PAIRS = ((1, 7), (3, 8), (4, 9), (5, 6))  # the blog's
 NEAR = 0.1  # how far a reading may be from the label for a candidate to be taken
@@ -25,7 +25,8 @@ APART = 1_000_003  # between the seeds of an image's candidates
 class MixedClasses(nn.Module):
     """A network with classes whose predictions under single classes are mixed at every pixel, by the label's weights.
 
-    geometric: False mixes probabilities, `log Σ_c w_c p(x_i | x_<i, c)`; True mixes logits, `Σ_c w_c log p(…)`.
+    geometric: False mixes probabilities, `log Σ_c w_c p(x_i | x_<i, c)`; True mixes logits, `Σ_c w_c log p(…)`: experts
+    multiplied.
     restore: k; the weights at a pixel are `w_c p(x_<i | c)^-k`, normalised. 0 leaves them alone. Above 0 they lean
     towards the class that the pixels so far have spoken against. -1 is Bayes' rule: with probabilities, the mixture of
     whole images `Σ_c w_c p(x | c)`, in which every image is of one class.
@@ -44,7 +45,7 @@ class MixedClasses(nn.Module):
 
     def forward(self, images: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """Integer images `(N, C, H, W)`, label rows `(N, classes)` -> logits `(N, levels, C, H, W)`."""
-        check_images(images, self.levels, self.channels)
+        check_images(images, self.levels, self.channels, values=images_on_cpu(images))
         check_labels(labels, len(images), self.classes)
         rows, shares = self.spread(labels)
         log_p = self.model(images.repeat_interleave(shares.shape[1], 0), rows).log_softmax(1)
@@ -70,6 +71,9 @@ class MixedClasses(nn.Module):
 
     def walk(self, labels: torch.Tensor, n: int, size: tuple[int, int]) -> MixedClassesWalk:
         """The same, pixel by pixel."""
+        if not hasattr(self.model, "walk"):
+            name = type(self.model).__name__
+            raise TypeError(f'model offers no cached way, {name}.walk: use method="naive" or "guess"')
         return MixedClassesWalk(self, labels, n, size)
 
 
@@ -78,7 +82,7 @@ class MixedClassesWalk:
 
     def __init__(self, mixed: MixedClasses, labels, n, size):
         self.mixed, (rows, self.shares) = mixed, mixed.spread(labels)
-        self.walk = mixed.model.walk(rows, len(rows), size)
+        self.walk, self.scale = mixed.model.walk(rows, len(rows), size), mixed.scale(torch.arange(mixed.levels))
         self.before = torch.zeros_like(self.shares)
 
     def row(self, row: int) -> None:
@@ -90,7 +94,7 @@ class MixedClassesWalk:
         return self.mixed.mix(self.log_p, self.shares[:, :, None], self.before[:, :, None])
 
     def put(self, col: int, channel: int, x: torch.Tensor) -> None:
-        drawn = ((x + 1) * ((self.mixed.levels - 1) / 2)).round().long()  # its level again
+        drawn = torch.searchsorted(self.scale, x)  # its level again
         self.before += self.log_p.gather(2, drawn[:, None, None].expand(-1, self.shares.shape[1], 1))[:, :, 0]
         self.walk.put(col, channel, x.repeat_interleave(self.shares.shape[1]))
 
@@ -100,7 +104,8 @@ class Contrasted(MixedClasses):
 
     `(1 + s) log p(x_i | x_<i, label) - s log p(x_i | x_<i, either)`, where "either" is the mixture of whole images
     `Σ_c w_c p(x | c)` and s the strength: over an image `p(x | label)^(1+s) / p(x | either)^s`, as far as
-    pixel by pixel can go. Otherwise as `MixedClasses`; one pass more. After Ho and Salimans 2022, arXiv 2207.12598.
+    pixel by pixel can go. Otherwise as `MixedClasses`; one pass more.
+    After classifier-free guidance, Ho and Salimans 2022, arXiv 2207.12598.
     """
 
     def __init__(self, model, strength: float = 1.0):
@@ -127,7 +132,8 @@ def sample_between(
 
     Under a mixed label alone most digits are of one class or of the other. So each image has up to `tries` candidates:
     the first is taken whose reading is within 0.1 of the label (half the sum of the absolute differences), or else the
-    nearest of them all. tries=1 is `sample` with the mixed label, and needs no reader.
+    nearest of them all (rejection sampling, with the best of n at its end). tries=1 is `sample` with the mixed label,
+    and needs no reader.
 
     reader: a classifier, `teacher-mnist` if None; its `steady_reading` counts. Whoever judges the result should be
     another one. seed: image i and its candidates depend on `seed + i` alone. temperature: as for `sample`.
@@ -168,17 +174,18 @@ def turning_points(model, a, b, weight=0.5, n=16, seed=0, *, steps=6, reader=Non
     the drawing whose reading was nearest to the wanted weight. Arguments, result and errors as for `sample_between`.
     """
     label, reader = pair_label(model, a, b, weight), reader_for(model, reader)
-    rows = torch.cat([pair_label(model, a, b, 0.0), pair_label(model, a, b, 1.0)])  # (2, classes)
-    low, high = torch.zeros(check_int("n", n, 1)), torch.ones(n)
-    best, away = None, torch.full((n,), float("inf"))
-    for _ in range(check_int("steps", steps, 1)):
+    n, steps = check_int("n", n, 1), check_int("steps", steps, 1)
+    ends = torch.cat([pair_label(model, a, b, share) for share in (0.0, 1.0)])  # (2, classes)
+    low, high, away = torch.zeros(n), torch.ones(n), torch.full((n,), float("inf"))
+    best = None
+    for _ in range(steps):
         middle = (low + high) / 2
-        drawn = sample(model, labels=torch.stack([1 - middle, middle], 1) @ rows, seed=seed)
+        drawn = sample(model, labels=torch.stack([1 - middle, middle], 1) @ ends, seed=seed)
         read = steady_reading(reader, drawn, model.levels)
         found = (read - label).abs().sum(1) / 2
-        best = drawn if best is None else torch.where((found < away)[:, None, None, None], drawn, best)
-        away = torch.minimum(away, found)
-        turned = read[:, b] > read[:, a] * weight / max(1 - weight, 1e-9)
+        closer = (found < away).to(drawn.device)[:, None, None, None]
+        best, away = drawn if best is None else torch.where(closer, drawn, best), torch.minimum(away, found)
+        turned = (1 - weight) * read[:, b] > weight * read[:, a]
         low, high = torch.where(turned, low, middle), torch.where(turned, middle, high)
     return best
 
@@ -187,37 +194,45 @@ def turning_points(model, a, b, weight=0.5, n=16, seed=0, *, steps=6, reader=Non
 def resampled(model, a, b, weight=0.5, n=16, seed=0, *, particles=8, blocks=4, width=2.0) -> torch.Tensor:
     """Sequential Monte Carlo: draw some rows, keep the beginnings that the network itself cannot decide on, go on.
 
-    Each image has so many particles, drawn under the mixed label. After each block of rows a particle counts
+    Each image has so many particles, drawn under the mixed label. After each block of rows a particle's potential is
     `exp(-(d / width)² / 2)`, d being `log p(x | b) - log p(x | a)` over the rows so far, less the log odds of `weight`;
-    particles are drawn anew in these proportions. Arguments, result and errors as for `sample_between`.
+    the particles are drawn anew in proportion to how much it grew since the last block, at the end one of them.
+    Arguments, result and errors as for `sample_between`; width in nats.
+    Source: Doucet and Johansen 2009, A Tutorial on Particle Filtering and Smoothing.
     """
-    label, count = pair_label(model, a, b, weight), check_int("n", n, 1) * check_int("particles", particles, 1)
+    label, n, seed = pair_label(model, a, b, weight), check_int("n", n, 1), check_int("seed", seed, 0)
+    particles, blocks = check_int("particles", particles, 1), check_int("blocks", blocks, 1)
+    if check_number("width", width) == 0:
+        raise ValueError("width must be above 0, got 0")
+    height, _ = size = _size(model, None, None)
     odds = math.log(max(weight, 1e-9) / max(1 - weight, 1e-9))
-    draws, known = torch.Generator().manual_seed(seed), None
-    height, ends = model.size[0], [round(model.size[0] * (k + 1) / blocks) for k in range(blocks)]
-    for block, end in enumerate(ends):
-        images = sample(
-            model, labels=label.expand(count, -1), seed=(seed + block * APART) % SEEDS, known=known
-        )  # (n * particles, C, H, W)
-        for_a, for_b = (
-            pixel_nats(model, images, pair_label(model, a, b, share).expand(count, -1))[:, :, :end].flatten(1).sum(1)
-            for share in (0.0, 1.0)
-        )
-        weights = (-(((for_a - for_b - odds) / width) ** 2) / 2).view(n, particles).log_softmax(1).exp()
-        last = end == height
-        chosen = torch.multinomial(weights, 1 if last else particles, replacement=True, generator=draws)
+    draws = [torch.Generator().manual_seed((seed + i) % SEEDS) for i in range(n)]
+    sides = [pair_label(model, a, b, share).expand(n * particles, -1) for share in (0.0, 1.0)]
+    known, before = None, torch.zeros(n, particles, dtype=torch.float64)
+    for block in range(blocks):
+        end = round(height * (block + 1) / blocks)
+        seeds = [(seed + i + APART * (block * particles + k)) % SEEDS for i in range(n) for k in range(particles)]
+        images = sample(model, labels=label.expand(n * particles, -1), seed=seeds, known=known)
+        of_a, of_b = (pixel_nats(model, images, side)[:, :, :end].flatten(1).double().sum(1) for side in sides)
+        potential = (-(((of_a - of_b - odds) / width) ** 2) / 2).view(n, particles)  # its logarithm
+        weights = (potential - before).softmax(1)
+        chosen = torch.stack([
+            torch.multinomial(row, particles if end < height else 1, replacement=True, generator=one)
+            for row, one in zip(weights, draws, strict=True)
+        ])  # (n, particles), in the end (n, 1)
         images = images.view(n, particles, *images.shape[1:])[torch.arange(n)[:, None], chosen].flatten(0, 1)
-        known = images, (torch.arange(height) < end)[:, None].expand(model.size)
+        before = potential.gather(1, chosen)
+        known = images, (torch.arange(height) < end)[:, None].expand(size)
     return images
 
 
-def reader_for(model, reader):
+def reader_for(model, reader=None, name: str = "reader"):
     """The classifier that reads what a model draws, `teacher-mnist` if None; of as many classes."""
     if reader is None:
         reader, _ = load_pretrained("teacher-mnist")
     classes = getattr(reader, "classes", model.classes)
     if classes != model.classes:
-        raise ValueError(f"reader must know the {model.classes} classes of the model, got one of {classes} classes")
+        raise ValueError(f"{name} must know the {model.classes} classes of the model, got one of {classes} classes")
     return reader
 
 
@@ -228,19 +243,24 @@ def leanings(votes: torch.Tensor, a: int, b: int) -> tuple[torch.Tensor, torch.T
     between: leaning by 0.2 … 0.8, with more than 0.8 on the pair.
     """
     on_pair = votes[:, a] + votes[:, b]
-    leaning = votes[:, b] / on_pair.clamp(min=1e-12)
+    leaning = votes[:, b] / on_pair.clamp(min=torch.finfo(votes.dtype).tiny)
     return leaning, on_pair, (leaning >= 0.2) & (leaning <= 0.8) & (on_pair > 0.8)
 
 
 def steady_reading(reader, images: torch.Tensor, levels: int) -> torch.Tensor:
     """`class_probabilities`, the mean over an image where it is and moved by a pixel in each direction.
 
-    Near the border of two classes a single reading owes much to the reader's whims; the mean owes less.
+    Near the border of two classes a single reading owes much to the reader's whims; the mean, a test-time augmentation,
+    owes less.
     """
-    wide, (height, width) = F.pad(images, (1, 1, 1, 1)), images.shape[-2:]
-    places = ((1, 1), (0, 1), (2, 1), (1, 0), (1, 2))
-    moved = [wide[..., down : down + height, right : right + width] for down, right in places]
-    return torch.stack([class_probabilities(reader, image, levels) for image in moved]).mean(0)
+    places = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
+    moved = torch.cat([shifted(images, down, right) for down, right in places])
+    return class_probabilities(reader, moved, levels).unflatten(0, (len(places), -1)).mean(0)
+
+
+def shifted(images: torch.Tensor, down: int, right: int) -> torch.Tensor:
+    """Images `(N, C, H, W)` moved by whole pixels; from outside comes 0."""
+    return F.pad(images, (right, -right, down, -down))
 
 
 def pair_label(model, a: int, b: int, weight: float) -> torch.Tensor:

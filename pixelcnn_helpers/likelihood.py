@@ -30,9 +30,9 @@ def nats(
 def pixel_nats(
     model, images: torch.Tensor, labels: torch.Tensor | None = None, batch_size: int | None = None
 ) -> torch.Tensor:
-    """How much each value of an image surprises: -log p(x_i | x_<i), float32 `(N, C, H, W)`, whose sum is `nats`.
+    """How much each value of an image surprises: -log p(x_i | x_<i), `(N, C, H, W)`, whose sum is `nats`.
 
-    Arguments and errors as for `nats`.
+    Arguments and errors as for `nats`. Returned on the CPU, in the model's precision, float32 at least.
     """
     return torch.cat(list(_losses(model, images, labels, batch_size)))
 

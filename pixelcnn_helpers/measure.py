@@ -25,7 +25,7 @@ from .data import load_dataset, quantize
 from .files import write_whole
 from .likelihood import nats
 from .models import GatedPixelCNN, ShortcutPixelCNN
-from .pretrained import load_pretrained
+from .pretrained import digests, load_pretrained
 from .recipes import CHECKPOINTS, RECIPES, label_rows, network_of, read_as_asked, trained, two_stacks, versions
 from .sampling import sample
 from .training import check_compiler, get_accelerator, hardware
@@ -144,27 +144,29 @@ def measure_between(count: int = 256) -> dict:
     def mixup(a, b, weight, count):
         return ((1 - weight) * of_class[a] + weight * of_class[b] + 0.5).floor()  # halves go up, as in `quantize`
 
-    kept = CHECKPOINTS / "between.json"
-    found = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
+    kept, what = CHECKPOINTS / "between.json", [count, digests()]
+    before = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
+    found = before["points"] if before.get("what") == what else {}  # of other weights, nothing counts
+    points = []
     for name, (draw, everywhere) in {"real digits": (real, False), "pixels averaged": (mixup, True), **ways()}.items():
         for a, b in PAIRS:
             for weight in [k / 10 for k in range(11)] if everywhere else [0.5]:
                 key = f"{name}, {a} and {b}, {weight:g}, {count} images"
-                if key in found:
-                    continue
-                began = time.perf_counter()
-                images = draw(a, b, weight, count).to(torch.uint8)
-                took = time.perf_counter() - began
-                found[key] = {
-                    "way": name, "pair": [a, b], "weight": weight, "seconds": round(took, 2),
-                    **figures_between(images, a, b, judge, neutral, train, limits[a, b]),
-                }
-                write_whole(kept, json.dumps(found))
-                print(key, found[key])
+                if key not in found:
+                    began = time.perf_counter()
+                    images = draw(a, b, weight, count).to("cpu", torch.uint8)
+                    took = time.perf_counter() - began
+                    found[key] = {
+                        "way": name, "pair": [a, b], "weight": weight, "seconds": round(took, 2),
+                        **figures_between(images, a, b, judge, neutral, train, limits[a, b]),
+                    }
+                    write_whole(kept, json.dumps({"what": what, "points": found}))
+                    print(key, found[key])
+                points.append(found[key])
     for file in (kept, CHECKPOINTS / "softened.pt"):
         file.unlink(missing_ok=True)
     likely = {f"{a} {b}": limit for (a, b), limit in limits.items()}
-    return {"count": count, "likely": likely, "points": list(found.values())}
+    return {"count": count, "likely": likely, "softened": asdict(softened_recipe()), "points": points}
 
 
 def figures_between(images, a, b, judge, neutral, train, limit) -> dict[str, list[float]]:
@@ -180,15 +182,25 @@ def figures_between(images, a, b, judge, neutral, train, limit) -> dict[str, lis
         "leaning": leaning, "on_pair": on_pair, "truly": truly, "nats": weighed, "likely": weighed <= limit,
         "distance": torch.cdist(points, others).min(1).values,
     }
-    return {
-        name: [round(values.double().mean().item(), 4), round(values.double().std().item() / len(images) ** 0.5, 4)]
-        for name, values in told.items()
-    }
+    return {name: [round(value, 4) for value in mean_and_error(values)] for name, values in told.items()}
+
+
+def mean_and_error(values: torch.Tensor) -> tuple[float, float]:
+    """The mean and its standard error; that of a share as if one more were in and one more out, lest it be 0."""
+    n = len(values)
+    if values.dtype == torch.bool:
+        share = (int(values.sum()) + 1) / (n + 2)
+        return values.double().mean().item(), (share * (1 - share) / n) ** 0.5
+    return values.double().mean().item(), values.double().std().item() / n**0.5
+
+
+def softened_recipe():
+    return replace(RECIPES["between-mnist"], labels="softened", rounds=0, wanted=0)
 
 
 def trained_on_softened_labels():
     """`conditional-mnist` after one more epoch, under the teacher's softened readings; once, by its checkpoint."""
-    recipe = replace(RECIPES["between-mnist"], labels="softened")
+    recipe = softened_recipe()
     model = network_of(recipe)
     if trained(model, recipe, load_dataset(recipe.data), CHECKPOINTS / "softened.pt") is None:
         raise KeyboardInterrupt
@@ -206,7 +218,7 @@ def ways() -> dict[str, tuple]:
     return {
         "the blog's network, label mixed": (labelled(blogs), True),
         "two stacks, label mixed": (labelled(ours), True),
-        "softened labels": (labelled(trained_on_softened_labels()), False),
+        "softened labels, one epoch": (labelled(trained_on_softened_labels()), False),
         "logits mixed": (labelled(MixedClasses(ours, geometric=True)), False),
         "probabilities mixed": (labelled(MixedClasses(ours)), False),
         "steered": (labelled(MixedClasses(ours, restore=0.5)), False),

@@ -20,11 +20,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image as Pillow
 
+from .checks import check_int
 from .training import History
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart, each with one meaning throughout the series.
 SEEN, HERE, BLIND, LEAK, LATER = "#56B4E9", "#D55E00", "#F0C419", "#CC79A7", "#E6E6E6"
 LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
+# One for each class: Paul Tol's "muted" colours, and black.
+CLASSES = ["#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499", "#222222"]
 STYLE = {
     "font.size": 11,
     "axes.titlesize": 11,
@@ -86,29 +89,31 @@ def animate(figures: Iterable[Figure], alt: str, milliseconds: int = 400) -> Non
 def frame_slider(figures: Mapping[str, Figure], alt: str, begin: int = 0) -> None:
     """Put a slider on the page that works without a kernel: it shows one of the figures, each with its name.
 
-    alt: what they show, in words; the name of the one that is shown follows it. begin: the number of the first to show.
-    A page that runs no scripts, GitHub's say, shows that one.
+    alt: what they show, in words; the name of the one that is shown follows it. begin: the number of the one to begin
+    with, from 0; a page that runs no scripts, GitHub's say, shows only that. Raises ValueError if there is none.
     """
-    pictures = []
-    for frame in _frames(figures.values()):
+    frames, pictures = _frames(figures.values()), []
+    if check_int("begin", begin, 0) >= len(frames):
+        raise ValueError(f"begin must be below {len(frames)}, the number of figures, got {begin}")
+    for frame in frames:
         buffer = io.BytesIO()
         frame.save(buffer, "PNG", optimize=True)
         pictures.append("data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode())
-    names, width = list(figures), frame.width // 2
+    names, width, said = list(figures), frames[0].width // 2, html.escape(f"{alt} ")
+    first, all_names, all_frames = (html.escape(text) for text in (names[begin], *map(json.dumps, (names, pictures))))
     move = (
-        "const box = this.parentNode, names = JSON.parse(this.dataset.names), image = box.querySelector('img');"
-        "image.src = JSON.parse(image.dataset.frames)[this.value];"
-        "box.querySelector('output').value = names[this.value]; this.ariaValueText = names[this.value];"
-        "image.alt = image.dataset.alt + names[this.value];"
+        "const box = this.parentNode, image = box.querySelector('img');"
+        "box.frames ??= JSON.parse(image.dataset.frames); const name = JSON.parse(this.dataset.names)[this.value];"
+        "image.src = box.frames[this.value]; image.alt = image.dataset.alt + name;"
+        "box.querySelector('output').value = name; this.setAttribute('aria-valuetext', name);"
     )
-    said = html.escape(f"{alt} ")
+    # JupyterLab takes arrow keys for its own, unless an element suppresses its shortcuts
     display(HTML(
-        f'<div class="pixelcnn-frames"><input type="range" min="0" max="{len(names) - 1}" value="{begin}" '
-        f'style="width: {width // 2}px" aria-label="{said}" aria-valuetext="{html.escape(names[begin])}" '
-        f'data-names="{html.escape(json.dumps(names))}" oninput="{html.escape(move)}"> '
-        f'<output>{html.escape(names[begin])}</output><br>'
-        f'<img src="{pictures[begin]}" width="{width}" alt="{said}{html.escape(names[begin])}" data-alt="{said}" '
-        f'data-frames="{html.escape(json.dumps(pictures))}"></div>'
+        f'<div class="pixelcnn-frames"><input type="range" max="{len(names) - 1}" value="{begin}" autocomplete="off" '
+        f'style="width: {width // 2}px" data-lm-suppress-shortcuts="true" aria-label="{said}" aria-valuetext="{first}" '
+        f'data-names="{all_names}" oninput="{html.escape(move)}"> <output aria-live="off">{first}</output><br>'
+        f'<img src="{pictures[begin]}" width="{width}" alt="{said}{first}" data-alt="{said}" '
+        f'data-frames="{all_frames}"></div>'
     ))
 
 
@@ -262,35 +267,29 @@ def draw_votes(images, levels: int, label, votes=None) -> Figure:
     """Images in two rows, and under each how a judge reads it; beside them, by class, the label and the mean votes.
 
     images: `(N, 1 or 3, H, W)` with values `0 … levels-1`; label: `(classes,)`; votes: `(N, classes)` or None, all in
-    0 … 1. The classes that are asked for have a colour each, the first five of them, and all others are grey.
+    0 … 1. Each class has its colour, the same in every picture.
     """
     figure, label = Figure(figsize=(8, 2.6)), np.asarray(label)
-    votes = None if votes is None else np.asarray(votes)
     sheet, bars = figure.subplots(1, 2, width_ratios=[1.5, 1])
-    asked = [index for index in np.argsort(-label, kind="stable") if label[index] > 0][: len(LINES)]
-    colours = dict(zip(sorted(asked), LINES, strict=False))
-    count, cols, (height, width) = len(images), -(-len(images) // 2), images.shape[2:]
+    places, colours = np.arange(len(label)), [CLASSES[index % len(CLASSES)] for index in range(len(label))]
+    cols, (height, width) = -(-len(images) // 2), images.shape[2:]
     line, gap = height * 0.14, 2  # of the votes under an image, and around it
     for index, image in enumerate(torch.as_tensor(images).cpu().float() / (levels - 1)):
         left, top = index % cols * (width + gap), index // cols * (height + line + 3 * gap)
         shown = image.permute(1, 2, 0).expand(-1, -1, 3).numpy()
         sheet.imshow(shown, extent=(left, left + width, top + height, top))
-        begin = left
-        for index_of_class in ([] if votes is None else [*colours, *(set(range(len(label))) - set(colours))]):
-            share = width * float(votes[index][index_of_class])
-            colour = colours.get(index_of_class, "#999999")
-            sheet.add_patch(Rectangle((begin, top + height + gap), share, line, color=colour, linewidth=0))
-            begin += share
-    rows = -(-count // cols)
+        for colour, share in zip(colours, [] if votes is None else votes[index].tolist(), strict=False):
+            corner = left, top + height + gap
+            sheet.add_patch(Rectangle(corner, width * share, line, color=colour, linewidth=0))
+            left += width * share
+    rows = -(-len(images) // cols)
     sheet.set(xlim=(0, cols * (width + gap) - gap), ylim=(rows * (height + line + 3 * gap) - 2 * gap, 0))
     _bare(sheet)
 
-    places = np.arange(len(label))
-    bars.bar(places - 0.2, label, 0.4, color="white", edgecolor="#555555", label="asked for")
+    bars.bar(places - 0.2, label, 0.4, color="white", edgecolor="#555555")
     if votes is not None:
-        shades = [colours.get(index, "#999999") for index in places]
-        bars.bar(places + 0.2, votes.mean(0), 0.4, color=shades, label="mean votes")
-        bars.legend(fontsize=9, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0)
+        bars.bar(places + 0.2, np.asarray(votes).mean(0), 0.4, color=colours)
+        bars.set_title("asked for (outlined), mean votes (filled)", fontsize=10)
     bars.set(xticks=places, yticks=[0, 0.5, 1], ylim=(0, 1.05), xlabel="class")
     return figure
 

@@ -102,7 +102,7 @@ def load_pretrained(name: str) -> tuple[nn.Module, dict]:
     versions, history and what was measured on the test images.
     Raises ValueError for an unknown name, for a file that is missing, damaged, or not the one that was published.
     """
-    known = _sums()
+    known = digests()
     if name not in known:
         raise ValueError(f"name must be {shipped(known)}, got {name!r}")
     path = WEIGHTS / f"{name}.safetensors"
@@ -114,17 +114,17 @@ def load_pretrained(name: str) -> tuple[nn.Module, dict]:
 
 def pretrained_names() -> list[str]:
     """The names of the networks that ship with the package."""
-    return list(_sums())
+    return list(digests())
 
 
 def publish(path: Path) -> None:
     """Write a weights file's SHA-256 into the list beside it."""
-    known = _sums(path.parent) | {path.stem: _sum(path)}
+    known = digests(path.parent) | {path.stem: _sum(path)}
     lines = [f"{digest}  {name}.safetensors\n" for name, digest in sorted(known.items())]
     write_whole(path.parent / SUMS, "".join(lines))
 
 
-def _sums(folder: Path | None = None) -> dict[str, str]:
+def digests(folder: Path | None = None) -> dict[str, str]:
     """Name -> SHA-256 of the list in the folder of the weights."""
     path = (folder or WEIGHTS) / SUMS
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []

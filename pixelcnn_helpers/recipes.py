@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional as F
 
 from . import pretrained
-from .between import PAIRS, leanings, sample_between
+from .between import PAIRS, leanings, reader_for, sample_between
 from .checks import check_int
 from .classifiers import accuracy, class_probabilities, fit_classifier
 from .data import Dataset, bernoulli, load_dataset, quantize, rotated
@@ -41,8 +41,8 @@ class Recipe:
     rotation: each image turned by up to so many degrees, other ones every time. drawn: black and white pixels, drawn
     afresh as Bernoulli(x/255) every time. patience: stop after so many epochs without a better one (0: never).
     compile: see `fit`. Classifiers know neither drawn nor patience nor compile.
-    start: a network that ships, whose weights to begin with. labels: "classes"; "softened", the teacher's readings at a
-    temperature of 4; or "self-taught", in rounds, see `self_taught`, where so many images are wanted of each pair.
+    start: a network that ships, whose weights to begin with. labels: "classes"; "softened", readings of `teacher-mnist`
+    at a temperature of 4; or "self-taught", in rounds, see `self_taught`, where so many images are wanted of each pair.
     """
 
     network: str
@@ -174,8 +174,8 @@ def trained(model, recipe: Recipe, data: Dataset, checkpoint: Path):
     options = {"epochs": recipe.epochs, "batch_size": recipe.batch_size, "learning_rate": recipe.learning_rate}
     options |= {"seed": recipe.seed}
     if is_classifier(model):
-        if recipe.drawn or recipe.patience or recipe.compile:
-            raise ValueError("a classifier's recipe needs drawn=false, patience=0 and compile=false")
+        if recipe.drawn or recipe.patience or recipe.compile or recipe.labels != "classes":
+            raise ValueError("a classifier's recipe needs drawn=false, patience=0, compile=false and labels=classes")
         held = data.train[split:], data.train_classes[split:]
         try:
             return fit_classifier(
@@ -190,9 +190,10 @@ def trained(model, recipe: Recipe, data: Dataset, checkpoint: Path):
     labels = None if labels is None else labels[:split]
     options |= {"validation": held, "patience": recipe.patience or None, "compile": recipe.compile}
     if recipe.labels != "classes":
-        if augment or labels is None:
-            raise ValueError(f"labels={recipe.labels} needs a network with classes, rotation=0 and drawn=false")
-        teacher, _ = load_pretrained("teacher-mnist")
+        if augment or labels is None or recipe.data != "mnist" or not recipe.start:
+            needs = "data=mnist, a network with classes and a start, rotation=0 and drawn=false"
+            raise ValueError(f"labels={recipe.labels} needs {needs}")
+        teacher = reader_for(model)
         if recipe.labels == "self-taught":
             return self_taught(
                 model, teacher, images, labels, rounds=check_int("rounds", recipe.rounds, 1),
@@ -210,7 +211,7 @@ def evaluate(name: str, write: bool = False) -> dict:
     set is not there and cannot be had.
     """
     model, card = load_pretrained(name)
-    recipe = Recipe(**{key.name: card[key.name] for key in fields(Recipe)})
+    recipe = recipe_of(card)
     found = measured(model, recipe, load_dataset(recipe.data))
     print(f"{name}\n  its card  {_told(card['test'])}\n  measured  {_told(found)}")
     if write:
@@ -306,6 +307,11 @@ def changed(recipe: Recipe, settings: Iterable[str]) -> Recipe:
             recipe = replace(recipe, config={name: recipe.config[name] for name in sorted(taken)})
         recipe = replace(recipe, **({key: value} if key in known else {"config": recipe.config | {key: value}}))
     return recipe
+
+
+def recipe_of(card: dict) -> Recipe:
+    """The recipe on a card; what was not known yet when it was written has its default."""
+    return Recipe(**{key.name: card[key.name] for key in fields(Recipe) if key.name in card})
 
 
 def recipe_called(name: str) -> Recipe:

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save
-from torch.nn import functional as F
 
-from .between import PAIRS, leanings, steady_reading
+from .between import PAIRS, leanings, shifted, steady_reading
 from .classifiers import class_probabilities
 from .files import write_whole
 from .likelihood import nats
 from .sampling import SEEDS, sample
-from .training import History, fit
+from .training import History, fit, get_accelerator
 
 MOST = 10  # drawings for each image that is wanted, before a pair is given up
 SHIFT = 2  # pixels by which copies of what was kept are moved
@@ -34,24 +33,22 @@ def self_taught(
     images: integers of the model's levels `(N, C, H, W)`; labels: rows `(N, classes)`, one-hot. validation: a pair of
     them. options: as for `fit`.
     checkpoint: what each round drew and trained is kept beside it (`files_of_rounds`), and not done again after a stop.
-    Returns the history of all rounds, None if interrupted.
+    Returns the history of all rounds, None if interrupted. After pseudo-labels, D.-H. Lee 2013.
     """
     whole, kept, seed = History(), [], options.pop("seed", 0)
+    model.to(get_accelerator().device)  # where `fit` will take it anyway: drawing is faster there
     sieve = Sieve(copy.deepcopy(model), teacher, *validation)
     for number in range(1, rounds + 1):
         drawn = checkpoint.with_name(f"{checkpoint.stem}.drawn-{number}.safetensors")
         learned = checkpoint.with_name(f"{checkpoint.stem}.round-{number}.pt")
-        if not drawn.exists():
-            found = sieve.all_pairs(model, wanted, seed + number)
-            write_whole(drawn, save(dict(zip(("images", "labels"), found, strict=True))))
-        kept.append(load_file(drawn))
-        print(f"round {number}: {len(kept[-1]['images']):,} images that the teacher cannot decide")
+        try:
+            kept.append(sieve.all_pairs(model, wanted, seed + number, drawn))
+        except KeyboardInterrupt:
+            return None
+        print(f"round {number}: {len(kept[-1][0]):,} images that the teacher cannot decide")
         draws = torch.Generator().manual_seed(seed + number)
         real = torch.randperm(len(images), generator=draws)[: len(images) // 2]
-        copies = moved_copies(
-            *(torch.cat([part[name] for part in kept]) for name in ("images", "labels")),
-            teacher, model.levels, len(real), draws,
-        )
+        copies = moved_copies(*map(torch.cat, zip(*kept, strict=True)), teacher, model.levels, len(real), draws)
         history = fit(
             model, torch.cat([images[real], copies[0]]), torch.cat([labels[real], copies[1]]), validation=validation,
             checkpoint=learned, seed=seed + number, **options,
@@ -70,21 +67,31 @@ def files_of_rounds(checkpoint: Path) -> list[Path]:
 class Sieve:
     """What keeps the digits that a teacher cannot decide, and lets blots go that a network from before finds unlikely.
 
-    model: that network; images, labels: real ones, of which 95 in 100 of each pair are likely enough.
+    model: that network; images, labels: real ones of every class, of which 95 in 100 of each pair are likely enough.
     """
 
     def __init__(self, model, teacher, images, labels):
+        missing = (labels.sum(0) == 0).nonzero()[:, 0].tolist()
+        if missing:
+            raise ValueError(f"held_out must leave images of every class to compare with, got none of {missing}")
         self.model, self.teacher = model, teacher
         self.classes, self.nats = labels.argmax(1), nats(model, images, labels)
 
-    def all_pairs(self, model, wanted: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """`undecided` of every pair of classes, one after another: a tenth as many outside `PAIRS`."""
-        found = []
-        for index, pair in enumerate(combinations(range(model.classes), 2)):
-            count = wanted if pair in PAIRS else -(-wanted // 10)
-            found.append(self.undecided(model, *pair, count, (seed * 100 + index) * 100_000 % SEEDS))
-        images, readings = zip(*found, strict=True)
-        return torch.cat(images), torch.cat(readings)
+    def all_pairs(self, model, wanted: int, seed: int, path: Path) -> tuple[torch.Tensor, torch.Tensor]:
+        """`undecided` of every pair of classes, one after another: a tenth as many outside `PAIRS`.
+
+        path: a file that keeps them, pair by pair, and is gone on with.
+        """
+        kept = load_file(path) if path.exists() else {}
+        pairs = list(combinations(range(model.classes), 2))
+        for index, (a, b) in enumerate(pairs):
+            if f"images {a} {b}" not in kept:
+                count = wanted if (a, b) in PAIRS else -(-wanted // 10)
+                found = self.undecided(model, a, b, count, (seed * 100 + index) * 100_000 % SEEDS)
+                kept |= dict(zip((f"images {a} {b}", f"readings {a} {b}"), found, strict=True))
+                write_whole(path, save(kept))
+        images, readings = (torch.cat([kept[f"{name} {a} {b}"] for a, b in pairs]) for name in ("images", "readings"))
+        return images, readings
 
     @torch.no_grad()
     def undecided(self, model, a: int, b: int, wanted: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -125,20 +132,22 @@ def moved_copies(images, readings, teacher, levels: int, count: int, generator) 
     """
     if not len(images):
         raise ValueError("the network drew nothing that the teacher cannot decide: a larger wanted may help")
-    copies, labels, (height, width) = [images], [readings], images.shape[-2:]
+    copies, labels = [images], [readings]
     while sum(map(len, copies)) < count:
-        down, right = torch.randint(2 * SHIFT + 1, (2,), generator=generator).tolist()
-        wide = F.pad(images, (SHIFT, SHIFT, SHIFT, SHIFT))[..., down : down + height, right : right + width]
-        read = steady_reading(teacher, wide, levels)
-        open_ = read.amax(1) < 0.9
-        copies.append(wide[open_])
-        labels.append(read[open_])
+        moved = shifted(images, *torch.randint(-SHIFT, SHIFT + 1, (2,), generator=generator).tolist())
+        read = steady_reading(teacher, moved, levels)
+        undecided = read.amax(1) < 0.9
+        copies.append(moved[undecided])
+        labels.append(read[undecided])
     chosen = torch.randperm(sum(map(len, copies)), generator=generator)[:count]
     return torch.cat(copies)[chosen], torch.cat(labels)[chosen]
 
 
 def softened(teacher, images: torch.Tensor, levels: int, temperature: float) -> torch.Tensor:
-    """A teacher's readings as labels `(N, classes)`, its logits divided by a temperature: doubts become visible."""
+    """A teacher's readings as labels `(N, classes)`, its logits divided by a temperature: doubts become visible.
+
+    Source: Hinton, Vinyals, Dean 2015, arXiv 1503.02531, equation 1.
+    """
     return (class_probabilities(teacher, images, levels).clamp_min(1e-30).log() / temperature).softmax(1)
 
 

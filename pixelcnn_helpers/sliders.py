@@ -12,7 +12,7 @@ import torch
 from IPython import get_ipython
 from matplotlib.figure import Figure
 
-from .between import PAIRS, check_pair
+from .between import PAIRS, check_pair, reader_for
 from .checks import check_classes, check_int, check_labels
 from .classifiers import class_probabilities
 from .data import soft_label
@@ -54,20 +54,21 @@ def class_slider(
     Raises ValueError for a model without classes, or a pair that is not two of them.
     """
     classes, n, seed = check_classes(model), check_int("n", n, 1), check_int("seed", seed, 0)
-    others = [pair for pair in combinations(range(classes), 2)]
+    judge = None if judge is None else reader_for(model, judge, name="judge")
     first = [check_pair(pair, classes) for pair in pairs]
-    options = {f"{a} → {b}": (a, b) for a, b in [*first, *(pair for pair in others if pair not in first)]}
+    options = {f"{a} → {b}": (a, b) for a, b in [*first, *combinations(range(classes), 2)]}  # each once
 
     kind = widgets.ToggleButtons(options=["two classes", "all classes"], description="mix")
-    pair = widgets.Dropdown(options=list(options), description="pair", layout=widgets.Layout(width="180px"))
+    # not a list to drop down, whose arrow keys JupyterLab takes for its own
+    pair = widgets.SelectionSlider(options=list(options), description="pair", continuous_update=False)
     weight = widgets.FloatSlider(
         value=0.5, min=0, max=1, step=0.05, description="weight", continuous_update=False, readout_format=".2f",
         layout=widgets.Layout(width="460px"),
     )
     parts = [
         widgets.IntSlider(
-            value=5 * (index in next(iter(options.values()))), max=10, description=str(index),
-            orientation="vertical", continuous_update=False, layout=widgets.Layout(width="52px", height="150px"),
+            max=10, description=str(index), orientation="vertical", continuous_update=False,
+            layout=widgets.Layout(width="52px", height="150px"),
         )
         for index in range(classes)
     ]
@@ -91,7 +92,11 @@ def class_slider(
         return class_picture(model, soft_label(asked, classes), judge, n, first_seed, temperature.value)
 
     def choose(_change=None) -> None:
+        """Show the controls that count; the parts begin where the pair was."""
         of_two.layout.display, of_all.layout.display = (None, "none")[:: 1 if kind.value == "two classes" else -1]
+        if kind.value == "all classes" and not any(part.value for part in parts):
+            a, b = options[pair.value]
+            parts[a].value, parts[b].value = round(10 - 10 * weight.value), round(10 * weight.value)
 
     def renew(_button) -> None:
         nonlocal first_seed
@@ -112,6 +117,7 @@ def class_picture(
     n, seed, temperature: as for `sample`. Beside the digits stand the label and, with a judge, its mean votes.
     """
     classes, n = check_classes(model), check_int("n", n, 1)
+    judge = None if judge is None else reader_for(model, judge, name="judge")
     check_labels(label, 1, classes, name="label")
     images = sample(model, labels=label.expand(n, -1), seed=seed, temperature=temperature)
     votes = None if judge is None else class_probabilities(judge, images, model.levels)  # (n, classes)
@@ -147,8 +153,10 @@ def pictured(draw: Callable[[], tuple[Figure, str]], controls: Iterable, width: 
     def redraw_later() -> None:
         try:
             redraw()
-        except Exception:  # the event loop would tell it to nobody
-            get_ipython().showtraceback()
+        except Exception as error:  # the event loop would tell it to nobody
+            words.value = html.escape(f"{type(error).__name__}: {error}")
+            if shell := get_ipython():
+                shell.showtraceback()
 
     def moved(_change) -> None:
         nonlocal waiting

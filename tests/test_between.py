@@ -2,6 +2,7 @@
 
 import copy
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from pixelcnn_helpers.between import (
     steady_reading,
     turning_points,
 )
+from pixelcnn_helpers.models import AutoregressiveModel
 
 LABELS = torch.tensor([[0.5, 0.5, 0.0], [0.2, 0.0, 0.8], [1.0, 0.0, 0.0], [0.3, 0.3, 0.4]])
 
@@ -118,6 +120,8 @@ def test_mixing_refuses():
         MixedClasses(conditional(), restore=-2)
     with refused(ValueError, "strength must be finite and at least 0, got -1"):
         Contrasted(conditional(), -1)
+    with refused(TypeError, "model offers no cached way, ConditionalToy.walk", 'method="naive"'):
+        sample(MixedClasses(ConditionalToy()), labels=LABELS, size=(3, 3))
     mixed = MixedClasses(conditional())
     with refused(ValueError, "labels must be float rows", "got None"):
         mixed(integers((1, 1, 6, 5), 3))
@@ -154,6 +158,11 @@ def test_candidates_do_not_depend_on_the_batch(large):
     assert torch.equal(sample_between(large, 0, 1, 0.4, 2, **options), together[:2])
     options["seed"] = 5
     assert torch.equal(sample_between(large, 0, 1, 0.4, 2, **options), together[3:])
+
+
+def test_candidates_are_drawn_at_the_temperature_asked_for(large):
+    cold, warm = (sample_between(large, 0, 1, n=3, tries=3, temperature=t, reader=BrightnessReader()) for t in (0, 1))
+    assert torch.equal(cold[0], cold[1]) and not torch.equal(warm[0], warm[1])
 
 
 def test_nobody_looks_further_than_it_takes(large, monkeypatch):
@@ -198,39 +207,71 @@ def test_sample_between_refuses(large):
 # other ways
 
 
-def test_turning_points_keep_the_noise_and_find_the_weight(large):
-    reader = BrightnessReader()
-    found = turning_points(large, 0, 1, n=3, seed=4, steps=5, reader=reader)
-    label = soft_label({0: 0.5, 1: 0.5}, 3)
-    weights = torch.linspace(0, 1, 2**5 + 1)[1:-1]  # all that five bisections can look at
-    for i in range(3):
-        rows = torch.stack([1 - weights, weights, 0 * weights], 1)
-        drawn = sample(large, labels=rows, seed=[4 + i] * len(rows))
-        assert any(torch.equal(found[i], image) for image in drawn)
-        away = (steady_reading(reader, drawn[15:16], 3) - label).abs().sum() / 2  # the middle comes first
-        assert (steady_reading(reader, found[i : i + 1], 3) - label).abs().sum() / 2 <= away
-    assert torch.equal(turning_points(large, 0, 1, n=1, seed=6, steps=5, reader=reader)[0], found[2])
+@pytest.mark.parametrize("weight", [0.2, 0.5, 0.8])
+def test_turning_points_keep_the_noise_and_find_the_weight(weight):
+    """An image is the brighter the more it is of class 1: whatever the noise, one weight fits best."""
+    model, options = Dimmer(), {"reader": BrightnessReader(), "steps": 7}
+    found = turning_points(model, 0, 1, weight, n=3, seed=4, **options)
+    assert (found.flatten(1).float().mean(1) - weight).abs().max() < 0.03  # moved images lose their edge
+    assert torch.equal(turning_points(model, 0, 1, weight, n=1, seed=6, **options)[0], found[2])
+    coarse = turning_points(model, 0, 1, weight, n=3, seed=4, **(options | {"steps": 2}))
+    middles = (0.5, 0.25 if weight < 0.5 else 0.75)  # all that two bisections look at
+    wanted = min(middles, key=lambda middle: abs(middle - weight))
+    assert (coarse.flatten(1).float().mean(1) - wanted).abs().max() < 0.05
 
 
-def test_resampling_keeps_what_cannot_be_decided(large):
-    def odds(images):
-        count = len(images)
-        of_a, of_b = (nats(large, images, pair_label(large, 0, 1, share).expand(count, -1)) for share in (0.0, 1.0))
-        return (of_a - of_b).abs()
+class Dimmer(AutoregressiveModel):
+    """Each pixel is on with the probability that the label gives to class 1, whatever came before."""
 
-    plain = sample_between(large, 0, 1, n=6, tries=1)
-    found = resampled(large, 0, 1, n=6, particles=6, width=0.2)
+    def __init__(self):
+        super().__init__(1, 2, 3)
+        self.weight, self.size = nn.Parameter(torch.zeros(())), (28, 28)
+
+    def logits(self, x, labels=None):
+        on = labels[:, 1].clamp(1e-4, 1 - 1e-4).view(-1, 1, 1, 1, 1).expand(len(x), 1, 1, *x.shape[2:])
+        return torch.cat([1 - on, on], 1).log()
+
+    def walk(self, labels, n, size):
+        on = labels[:, 1:2].clamp(1e-4, 1 - 1e-4)
+        return SimpleNamespace(
+            row=lambda row: None, put=lambda *words: None, pixel=lambda *place: torch.cat([1 - on, on], 1).log()
+        )
+
+
+@pytest.mark.parametrize("weight", [0.2, 0.5, 0.8])
+def test_resampling_keeps_what_the_network_cannot_decide(large, weight):
+    odds = math.log(weight / (1 - weight))
+
+    def away(images):
+        of_a, of_b = (nats(large, images, pair_label(large, 0, 1, share).expand(6, -1)) for share in (0.0, 1.0))
+        return (of_a - of_b - odds).abs()
+
+    plain = sample_between(large, 0, 1, weight, n=6, tries=1)
+    options = {"particles": 8, "width": 0.1}
+    found = resampled(large, 0, 1, weight, n=6, **options)
     assert found.shape == plain.shape
-    assert odds(found).median() < odds(plain).median() / 2
-    assert torch.equal(resampled(large, 0, 1, n=6, particles=6, width=0.2), found)
+    assert away(found).median() < away(plain).median() / 2
+    assert torch.equal(resampled(large, 0, 1, weight, n=2, seed=1, **options), found[1:3])  # its own seed
+
+
+def test_resampling_refuses(large):
+    for wrong, words in (
+        ({"particles": 0}, "particles must be at least 1"), ({"blocks": 0}, "blocks must be at least 1"),
+        ({"width": 0}, "width must be above 0"), ({"n": 0}, "n must be at least 1"), ({"seed": -1}, "seed"),
+    ):  # fmt: skip
+        with refused(ValueError, words):
+            resampled(large, 0, 1, **({"n": 1} | wrong))
+    large.size = None
+    with refused(ValueError, "size must be a pair"):
+        resampled(large, 0, 1, n=1)
 
 
 def test_leanings():
-    votes = torch.tensor([[0.5, 0.4, 0.1], [0.3, 0.3, 0.4], [0.95, 0.05, 0.0], [0.0, 0.0, 1.0]])
+    votes = torch.tensor([[0.5, 0.4, 0.1], [0.3, 0.3, 0.4], [0.95, 0.05, 0.0], [0.0, 0.0, 1.0], [1e-15, 3e-15, 1.0]])
     leaning, on_pair, truly = leanings(votes, 0, 1)
-    assert leaning.tolist() == pytest.approx([4 / 9, 0.5, 0.05, 0.0])
-    assert on_pair.tolist() == pytest.approx([0.9, 0.6, 1.0, 0.0])
-    assert truly.tolist() == [True, False, False, False]
+    assert leaning.tolist() == pytest.approx([4 / 9, 0.5, 0.05, 0.0, 0.75])
+    assert on_pair.tolist() == pytest.approx([0.9, 0.6, 1.0, 0.0, 0.0])
+    assert truly.tolist() == [True, False, False, False, False]
 
 
 def test_pixel_nats_sum_to_nats():

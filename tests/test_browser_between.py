@@ -12,6 +12,8 @@ CELLS = [
     "drawn, draw = [], sliders.class_picture\n"
     "sliders.class_picture = lambda *words: drawn.append(words) or draw(*words)\n"
     "pch.class_slider(model, judge=judge, n=2)",
+    "figures = {name: plots.axes(width=2 + i, height=1)[0] for i, name in enumerate(('one', 'two', 'three'))}\n"
+    "pch.frame_slider(figures, alt='Frames of a test:')",
 ]
 
 
@@ -54,11 +56,37 @@ def test_new_noise_and_all_classes(page):
     assert not page.slider("3").is_visible() and page.slider("weight").is_visible()
     page.click("all classes")
     assert page.slider("3").is_visible() and not page.slider("weight").is_visible()
+    page.move("1", "Home", *["ArrowUp"] * 5)
+    page.move("7", "Home", *["ArrowUp"] * 5)
     page.move("3", "End")
     wait(lambda: shown(page) == expected(page, "{1: 0.25, 3: 0.5, 7: 0.25}"), SECONDS, "a mixture of three")
     page.click("two classes")
     wait(lambda: shown(page) == expected(page, "{7: 1.0}"), SECONDS, "a 7 again")
     assert page.errors() == []
+
+
+def test_another_pair_by_keyboard(page):
+    page.move("weight", "End")
+    page.move("pair", "Home", "ArrowRight", "ArrowRight")
+    assert page.value("pair") == "4 → 9"
+    wait(lambda: shown(page) == expected(page, "{9: 1.0}"), SECONDS, "a 9")
+    page.move("pair", "Home")
+    wait(lambda: shown(page) == expected(page, "{7: 1.0}"), SECONDS, "a 7")
+
+
+def test_a_slider_of_frames_by_keyboard(page):
+    frames = page.page.locator(".jp-OutputArea .pixelcnn-frames")
+    slider, image = frames.locator("input"), frames.locator("img")
+    slider.scroll_into_view_if_needed()
+    slider.focus()
+    seen = [image.get_attribute("src")]
+    for key, name in (("ArrowRight", "two"), ("ArrowRight", "three"), ("ArrowLeft", "two"), ("Home", "one")):
+        page.page.keyboard.press(key)
+        assert frames.locator("output").inner_text() == slider.get_attribute("aria-valuetext") == name
+        assert image.get_attribute("alt") == f"Frames of a test: {name}"
+        seen.append(image.get_attribute("src"))
+    assert seen[0] == seen[4] and seen[1] == seen[3] and len(set(seen)) == 3
+    assert all(source.startswith("data:image/png;base64,") for source in seen)
 
 
 @pytest.mark.parametrize("broken, told", [("1 / 0", "ZeroDivisionError"), ("(figure, 'the same')", "")])

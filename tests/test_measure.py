@@ -415,9 +415,12 @@ def test_between(greys, monkeypatch, capsys):
     assert real["likely"][0] == pytest.approx(0.95, abs=0.06)
     assert real["leaning"][1] > 2 * averaged["leaning"][1]  # real ones are of one class each
     dark = points["one", 0, 1, 0.2]
-    assert dark["leaning"] == [0.01, 0.0] and dark["truly"] == [0.0, 0.0] and dark["on_pair"][0] == 1.0
+    assert dark["leaning"] == [0.01, 0.0] and dark["truly"][0] == 0.0 and dark["on_pair"][0] == 1.0
+    assert 0.03 < dark["truly"][1] < 0.06  # of 20 images, none is not never
+    low, high = (points["pixels averaged", 0, 1, weight]["leaning"][0] for weight in (0.0, 1.0))
+    assert low < 0.1 and high > 0.4  # the first class is the darker one
     assert points["one", 0, 1, 0.6]["leaning"][0] == pytest.approx(0.5)
-    assert points["one", 0, 1, 0.6]["truly"] == [1.0, 0.0]
+    assert points["one", 0, 1, 0.6]["truly"][0] == 1.0
     assert not (measure.CHECKPOINTS / "between.json").exists()
 
 
@@ -444,11 +447,19 @@ def test_between_stopped_and_gone_on_with(greys, monkeypatch):
             raise KeyboardInterrupt
         return draws(a, b, weight, count)
 
-    monkeypatch.setattr(measure, "ways", lambda: {"slow": (slow, False)})
+    monkeypatch.setattr(measure, "ways", lambda: {"gone": (draws, False), "slow": (slow, False)})
     with pytest.raises(KeyboardInterrupt):
         measure.measure_between(8)
+    kept = (measure.CHECKPOINTS / "between.json").read_text()
+    monkeypatch.setattr(measure, "ways", lambda: {"slow": (slow, False)})
     found = measure.measure_between(8)
     assert asked == [(0, 1), (1, 2), (1, 2)]
+    assert {one["way"] for one in found["points"]} == {"real digits", "pixels averaged", "slow"}
+    for change in (lambda: measure.measure_between(9), lambda: None):  # another count, and then other weights
+        (measure.CHECKPOINTS / "between.json").write_text(kept)
+        asked[:] = [None, None]
+        change() or (monkeypatch.setattr(measure, "digests", lambda: {"x": "y"}), measure.measure_between(8))
+        assert asked[2:] == [(0, 1), (1, 2)] * (len(asked[2:]) // 2)
     assert [one["pair"] for one in found["points"] if one["way"] == "slow"] == [[0, 1], [1, 2]]
 
 
@@ -459,3 +470,35 @@ def test_every_way_draws(greys, large, monkeypatch):
         images = draw(0, 1, 0.5, 2)
         assert images.shape == (2, 1, 28, 28), name
         assert not torch.equal(images[0], images[1]), name
+
+
+def test_every_way_is_of_its_network(monkeypatch):
+    asked, names = [], ("shortcut-mnist", "conditional-mnist", "between-mnist")
+    shipped = {name: stacks(levels=3) for name in names}
+    monkeypatch.setattr(measure, "load_pretrained", lambda name: (shipped[name], {}))
+    monkeypatch.setattr(measure, "trained_on_softened_labels", lambda: "softened")
+    for name in ("sample_between", "turning_points", "resampled"):
+        monkeypatch.setattr(measure, name, lambda model, *_, how=name, **options: asked.append((how, model, options)))
+    told = {}
+    for way, (draw, _) in measure.ways().items():
+        draw(0, 1, 0.5, 2)
+        how, model, options = asked.pop()
+        inner = getattr(model, "model", model)
+        network = next((name for name, one in shipped.items() if one is inner), inner)
+        kind = type(model).__name__, getattr(model, "geometric", None), getattr(model, "restore", None)
+        told[way] = (how, network, kind if inner is not model else None, options)
+    mixed = {"tries": 1}
+    assert told == {
+        "the blog's network, label mixed": ("sample_between", "shortcut-mnist", None, mixed),
+        "two stacks, label mixed": ("sample_between", "conditional-mnist", None, mixed),
+        "softened labels, one epoch": ("sample_between", "softened", None, mixed),
+        "logits mixed": ("sample_between", "conditional-mnist", ("MixedClasses", True, 0.0), mixed),
+        "probabilities mixed": ("sample_between", "conditional-mnist", ("MixedClasses", False, 0.0), mixed),
+        "steered": ("sample_between", "conditional-mnist", ("MixedClasses", False, 0.5), mixed),
+        "resampled": ("resampled", "conditional-mnist", None, {}),
+        "against either-or": ("sample_between", "conditional-mnist", ("Contrasted", False, 0.0), mixed),
+        "turning points": ("turning_points", "conditional-mnist", None, {}),
+        "candidates": ("sample_between", "conditional-mnist", None, {}),
+        "self-taught, label mixed": ("sample_between", "between-mnist", None, mixed),
+        "self-taught, candidates": ("sample_between", "between-mnist", None, {}),
+    }

@@ -480,7 +480,7 @@ def mnist():
 @pytest.mark.parametrize("name", pretrained_names())
 def test_the_figures_on_the_card_are_those_of_the_network(name, mnist):
     model, card = load_pretrained(name)
-    recipe = recipes.Recipe(**{field.name: card[field.name] for field in dataclasses.fields(recipes.Recipe)})
+    recipe = recipes.recipe_of(card)
     found, told = recipes.measured(model, recipe, mnist, every=20), card["test"]["every_20th"]
     assert found["images"] == 500
     if recipes.is_classifier(model):

@@ -14,8 +14,10 @@ from pixelcnn_helpers import (
     class_posterior,
     fit,
     load_model,
+    load_pretrained,
     nats,
     pretrained,
+    pretrained_names,
     receptive_field,
     recipes,
     sample,
@@ -38,6 +40,7 @@ GREYS = Dataset(
     integers((40, 1, 28, 28), 256, seed=1).to(torch.uint8), torch.arange(40) % 10,
 )  # fmt: skip
 
+CARDS = {name: json.dumps(load_pretrained(name)[1]) for name in pretrained_names()}  # before the shelf is emptied
 THREE = Dataset("three", 256, GREYS.train, GREYS.train_classes % 3, GREYS.test[:20], GREYS.test_classes[:20] % 3)
 
 
@@ -359,9 +362,8 @@ def begun(shelf, monkeypatch):
     model = GatedPixelCNN(levels=3, features=4, blocks=1, classes=3)
     model.size = (28, 28)
     pretrained.publish(pretrained.save_model(model, pretrained.WEIGHTS / "conditional-mnist.safetensors"))
-    monkeypatch.setattr(recipes, "load_pretrained", lambda name: (
-        pretrained.load_pretrained(name) if name != "teacher-mnist" else (BrightnessReader().eval(), {})
-    ))
+    teachers = {"teacher-mnist": (BrightnessReader().eval(), {})}
+    monkeypatch.setattr("pixelcnn_helpers.between.load_pretrained", teachers.get)
     return model
 
 
@@ -410,13 +412,29 @@ def test_self_taught(begun, shelf, monkeypatch, capsys):
     assert same(weights(again), weights(path)) and not files_of_rounds(recipes.CHECKPOINTS / "neutral-mnist.pt")
 
 
+def test_a_teacher_of_other_classes(begun, shelf, monkeypatch):
+    teacher = pretrained.KINDS["ResidualClassifier"](classes=4, width=2)
+    monkeypatch.setattr("pixelcnn_helpers.between.load_pretrained", {"teacher-mnist": (teacher, {})}.get)
+    with refused(ValueError, "reader must know the 3 classes of the model, got one of 4 classes"):
+        further(shelf, "labels=softened")
+
+
+@pytest.mark.parametrize("name", pretrained_names())
+def test_the_recipe_on_every_card_that_ships(name):
+    recipe = recipes.recipe_of(json.loads(CARDS[name]))
+    assert recipe.network == RECIPES[name].network and recipe.data == "mnist"
+    assert recipe == replace(RECIPES[name], config=recipe.config)
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
         (["labels=guessed"], ("labels must be one of classes, softened, self-taught", "'guessed'")),
         (["labels=self-taught", "rounds=0", "wanted=3"], ("rounds must be at least 1",)),
         (["labels=self-taught", "rounds=1"], ("wanted must be at least 1",)),
-        (["labels=softened", "rotation=5"], ("labels=softened needs a network with classes, rotation=0",)),
+        (["labels=softened", "rotation=5"], ("labels=softened needs data=mnist, a network with classes and a start",)),
+        (["labels=softened", "start="], ("labels=softened needs data=mnist, a network with classes and a start",)),
+        (["labels=self-taught", "data=fashion"], ("labels=self-taught needs data=mnist",)),
         (["features=8"], ("a training that starts from conditional-mnist needs its config", "'features': 4")),
         (["start=nobody"], ("name must be one of", "'nobody'")),
     ],

@@ -75,13 +75,35 @@ def test_nobody_draws_for_ever(sieve, large, monkeypatch):
     assert rows[:, 1].min() >= 0.25 and rows[:, 1].max() <= 0.75 and rows[:, 1].std() > 0.1
 
 
-def test_pairs_of_the_series_are_wanted_more(sieve, large, monkeypatch):
+def test_pairs_of_the_series_are_wanted_more(sieve, large, monkeypatch, tmp_path):
     monkeypatch.setattr(self_training, "PAIRS", ((0, 2),))
     asked, none = [], (IMAGES[:0], torch.zeros(0, 3))
     monkeypatch.setattr(sieve, "undecided", lambda _, *words: asked.append(words) or none)
-    sieve.all_pairs(large, 25, seed=4)
+    sieve.all_pairs(large, 25, 4, tmp_path / "drawn.safetensors")
     assert [words[:3] for words in asked] == [(0, 1, 3), (0, 2, 25), (1, 2, 3)]
     assert len({words[3] for words in asked}) == 3
+
+
+def test_what_was_drawn_before_a_stop_is_kept_pair_by_pair(sieve, large, monkeypatch, tmp_path):
+    asked, path = [], tmp_path / "drawn.safetensors"
+
+    def draw(model, a, b, wanted, seed):
+        asked.append((a, b))
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return IMAGES[a : a + 1], torch.eye(3)[[b]]
+
+    monkeypatch.setattr(sieve, "undecided", draw)
+    with pytest.raises(KeyboardInterrupt):
+        sieve.all_pairs(large, 25, 4, path)
+    images, readings = sieve.all_pairs(large, 25, 4, path)
+    assert asked == [(0, 1), (0, 2), (0, 2), (1, 2)]
+    assert torch.equal(images, IMAGES[[0, 0, 1]]) and readings.argmax(1).tolist() == [1, 2, 2]
+
+
+def test_a_class_without_real_images(large, reader):
+    with refused(ValueError, "held_out must leave images of every class", "got none of [2]"):
+        Sieve(large, reader, IMAGES[CLASSES < 2], LABELS[CLASSES < 2])
 
 
 def test_copies_are_moved_and_read_anew(reader):
@@ -132,14 +154,13 @@ def test_a_stopped_training_does_nothing_twice(quick, tmp_path, monkeypatch):
         file.unlink()
     quick(rounds=1)
     (tmp_path / "tiny.pt").touch()  # of another kind, and left alone
-    monkeypatch.setattr(self_training, "fit", lambda *args, fit=self_training.fit, **options: fit(*args, **options))
-    draws = []
-    draw = self_training.sample
+    draws, steps, draw, step = [], [], self_training.sample, torch.optim.AdamW.step
     monkeypatch.setattr(self_training, "sample", lambda *args, **options: draws.append(1) or draw(*args, **options))
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda *args, **options: steps.append(1) or step(*args, **options))
     model, history = quick(rounds=1)
-    assert not draws and len(history.steps) == 1
+    assert not draws and not steps and len(history.steps) == 1
     model, history = quick()
-    assert draws and len(history.steps) == 2
+    assert draws and len(steps) == 3 and len(history.steps) == 2
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), wanted.parameters(), strict=True))
 
 
@@ -148,6 +169,15 @@ def test_an_interrupted_round_ends_it(quick):
         raise KeyboardInterrupt
 
     _, history = quick(callback=stop)
+    assert history is None
+
+
+def test_interrupted_while_it_draws(quick, monkeypatch):
+    def stop(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(self_training, "sample", stop)
+    _, history = quick()
     assert history is None
 
 

@@ -10,6 +10,7 @@ import ipywidgets
 import pytest
 import torch
 from conftest import BrightnessReader, refused
+from matplotlib.colors import to_hex
 from PIL import Image
 
 import pixelcnn_helpers as pch
@@ -46,7 +47,7 @@ def test_every_control_has_a_description_and_waits_for_the_end_of_a_move(slider)
         "mix", "pair", "weight", "temperature", "new noise", "0", "1", "2", "picture", "words"
     }  # fmt: skip
     moved = [control for control in slider.values() if hasattr(control, "continuous_update")]
-    assert len(moved) == 5 and not any(control.continuous_update for control in moved)
+    assert len(moved) == 6 and not any(control.continuous_update for control in moved)
 
 
 def test_the_pairs_come_first_and_then_all_others(slider):
@@ -87,14 +88,19 @@ def test_temperature(slider, large):
 
 
 def test_a_mixture_of_all_classes_is_normalised(slider, large):
-    assert [slider[name].value for name in "012"] == [5, 5, 0]
+    slider["weight"].value = 0.25
     slider["mix"].value = "all classes"
+    assert [slider[name].value for name in "012"] == [8, 2, 0]  # where the pair was
+    slider["0"].value = slider["1"].value = 5
     before = slider["picture"].value
     slider["2"].value = 10
     assert slider["words"].value.startswith("4 digits drawn for 0.25 of 0, 0.25 of 1, 0.50 of 2.")
     assert slider["picture"].value != before
     slider["weight"].value = 1.0  # out of sight, and out of the label
     assert slider["words"].value.startswith("4 digits drawn for 0.25 of 0")
+    slider["mix"].value = "two classes"
+    slider["mix"].value = "all classes"
+    assert [slider[name].value for name in "012"] == [5, 5, 10]  # as they were left
 
 
 def test_only_the_controls_that_count_are_shown(large):
@@ -154,7 +160,7 @@ def test_in_a_kernel_an_error_is_shown(large, monkeypatch):
 
     def draw():
         if control.value:
-            raise ZeroDivisionError
+            raise ZeroDivisionError("1 < 2")
         return plots.axes(width=1, height=1)[0], "fine"
 
     monkeypatch.setattr(sliders, "get_ipython", Shell)
@@ -166,9 +172,9 @@ def test_in_a_kernel_an_error_is_shown(large, monkeypatch):
         await asyncio.sleep(10 * sliders.PAUSE)
 
     asyncio.run(move(1))
-    assert told == [True] and words.value == "fine"
+    assert told == [True] and words.value == "ZeroDivisionError: 1 &lt; 2"
     asyncio.run(move(0))
-    assert told == [True]  # and it goes on
+    assert told == [True] and words.value == "fine"  # and it goes on
 
 
 def test_refusals(large):
@@ -186,21 +192,30 @@ def test_refusals(large):
         pch.class_slider(large, PAIRS, n=0)
     with refused(TypeError, "must be a ConvClassifier or a ResidualClassifier"):
         pch.class_slider(large, PAIRS, judge=large)
+    with refused(ValueError, "judge must know the 3 classes of the model", "got one of 10 classes"):
+        pch.class_slider(large, PAIRS, judge=pch.load_pretrained("judge-mnist")[0])
     with refused(ValueError, "label must sum to 1"):
         pch.class_picture(large, torch.tensor([[0.5, 0.2, 0.2]]))
     with refused(ValueError, "label must have one row", "got 2 rows"):
         pch.class_picture(large, torch.eye(3)[:2])
 
 
-def test_votes_have_the_colours_of_what_was_asked_for():
+def test_votes_have_the_colour_of_their_class_whatever_was_asked_for():
     votes = torch.tensor([[0.2, 0.5, 0.3], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
-    figure = plots.draw_votes(torch.zeros(3, 1, 4, 4, dtype=torch.long), 3, [0.0, 0.5, 0.5], votes)
-    sheet, bars = figure.axes
-    shares = [(round(patch.get_width() / 4, 2), patch.get_facecolor()) for patch in sheet.patches]
-    assert [share for share, _ in shares] == [0.5, 0.3, 0.2, 1, 0, 0, 0, 0, 1]  # the classes asked for come first
-    assert shares[0][1] != shares[1][1] != shares[2][1]
-    heights = [bar.get_height() for bar in bars.patches]
-    assert heights[:3] == [0, 0.5, 0.5] and heights[3:] == pytest.approx(votes.mean(0).tolist())
+    for label in ([0.0, 0.5, 0.5], [1.0, 0.0, 0.0]):
+        figure = plots.draw_votes(torch.zeros(3, 1, 4, 4, dtype=torch.long), 3, label, votes)
+        sheet, bars = figure.axes
+        assert [round(patch.get_width() / 4, 2) for patch in sheet.patches] == [0.2, 0.5, 0.3, 0, 1, 0, 1, 0, 0]
+        colours = [to_hex(patch.get_facecolor(), keep_alpha=False).upper() for patch in sheet.patches]
+        assert colours == plots.CLASSES[:3] * 3
+        assert [to_hex(bar.get_facecolor()).upper() for bar in bars.patches[3:]] == plots.CLASSES[:3]
+        heights = [bar.get_height() for bar in bars.patches]
+        assert heights[:3] == label and heights[3:] == pytest.approx(votes.mean(0).tolist())
+
+
+def test_there_is_a_colour_for_each_of_many_classes():
+    plots.draw_votes(torch.zeros(1, 3, 4, 4, dtype=torch.long), 3, torch.full((26,), 1 / 26), torch.ones(1, 26) / 26)
+    assert len(set(plots.CLASSES)) == 10
 
 
 # without a kernel
@@ -221,6 +236,10 @@ def test_a_slider_of_frames(monkeypatch):
     sizes = {Image.open(io.BytesIO(base64.b64decode(frame.split(",")[1]))).size for frame in frames}
     assert len(sizes) == 1
     assert alt == "Frames of a &quot;test&quot;: 50 % &amp; &lt;more&gt;"
-    assert 'max="2" value="1"' in page.data and "<output>50 % &amp; &lt;more&gt;</output>" in page.data
+    assert 'max="2" value="1"' in page.data and ">50 % &amp; &lt;more&gt;</output>" in page.data
+    with refused(ValueError, "begin must be below 3", "got 3"):
+        pch.frame_slider(figures, alt="none", begin=3)
+    with refused(ValueError, "begin must be at least 0"):
+        pch.frame_slider(figures, alt="none", begin=-1)
     with pytest.raises(ValueError, match="at least one figure"):
         pch.frame_slider({}, alt="none")
