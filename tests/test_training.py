@@ -633,7 +633,7 @@ def test_a_damaged_checkpoint(tmp_path, damage):
 
 
 def test_hardware_in_words(monkeypatch):
-    threads = f", {torch.get_num_threads()} threads"
+    threads = f", {torch.get_num_threads()} thread" + "s" * (torch.get_num_threads() > 1)
     assert training.hardware().endswith(threads)
     assert training.hardware() == training.hardware(torch.device("cpu"))
     monkeypatch.setattr(training.Path, "is_file", lambda path: False)  # anything but Linux
