@@ -89,7 +89,7 @@ def measure_reach(epochs: int = 2) -> dict:
     return {"epochs": epochs, "networks": networks, "gained": gained.mean().item(), "error": error}
 
 
-def measure_equal_time(minutes: float = 8.0) -> dict:
+def measure_equal_time(minutes: float = 5.0) -> dict:
     """Nats per pixel over seconds of training: our two stacks, the blog's network, and our stacks as masked squares.
 
     All start from one seed, see the same batches, and learn by AdamW at the rate of our recipes; they take turns, so
