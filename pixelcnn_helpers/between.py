@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .checks import check_classes, check_images, check_int, check_labels, check_number
+from .checks import check_classes, check_images, check_int, check_labels, check_number, check_walk
 from .classifiers import class_probabilities
 from .data import soft_label
 from .likelihood import pixel_nats
@@ -71,9 +71,7 @@ class MixedClasses(nn.Module):
 
     def walk(self, labels: torch.Tensor, n: int, size: tuple[int, int]) -> MixedClassesWalk:
         """The same, pixel by pixel."""
-        if not hasattr(self.model, "walk"):
-            name = type(self.model).__name__
-            raise TypeError(f'model offers no cached way, {name}.walk: use method="naive" or "guess"')
+        check_walk(self.model)
         return MixedClassesWalk(self, labels, n, size)
 
 

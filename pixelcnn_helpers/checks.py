@@ -118,6 +118,12 @@ def check_classes(model, wanted: str = "mix") -> int:
     return classes
 
 
+def check_walk(model) -> None:
+    """A model that can be walked through pixel by pixel."""
+    if not hasattr(model, "walk"):
+        raise TypeError(f'model offers no cached way, {type(model).__name__}.walk: use method="naive" or "guess"')
+
+
 def check_logits(logits: torch.Tensor, images: torch.Tensor, levels: int) -> torch.Tensor:
     """The logits that a model returned for images, if they are `(N, levels, C, H, W)`."""
     wanted = (len(images), levels, *images.shape[1:])

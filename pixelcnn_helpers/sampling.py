@@ -10,7 +10,16 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from .checks import check_images, check_int, check_labels, check_logits, check_model, check_number, check_size
+from .checks import (
+    check_images,
+    check_int,
+    check_labels,
+    check_logits,
+    check_model,
+    check_number,
+    check_size,
+    check_walk,
+)
 from .models import device_of, evaluating
 
 SEEDS = 2**32  # of torch's generator on a processor: of a larger number it takes the lower bits only
@@ -47,8 +56,7 @@ def sample(
         )
         return deque(passes, maxlen=1).pop()  # the last; those before are let go at once
     task = _Task(model, n, labels, size, seed, temperature, known)
-    if not hasattr(model, "walk"):
-        raise TypeError(f'model offers no cached way, {type(model).__name__}.walk: use method="naive" or "guess"')
+    check_walk(model)
 
     images, (height, width) = task.images, task.size
     some_known = bool(task.mask.any())
