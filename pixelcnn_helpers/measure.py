@@ -31,6 +31,7 @@ from .sampling import sample
 from .training import check_compiler, get_accelerator, hardware
 
 MEASUREMENTS = Path(__file__).parent / "measurements"
+BETWEEN = "shortcut-mnist", "conditional-mnist", "between-mnist", "teacher-mnist", "judge-mnist", "neutral-mnist"
 
 
 def load_measurement(name: str) -> dict:
@@ -144,9 +145,10 @@ def measure_between(count: int = 256) -> dict:
     def mixup(a, b, weight, count):
         return ((1 - weight) * of_class[a] + weight * of_class[b] + 0.5).floor()  # halves go up, as in `quantize`
 
-    kept, what = CHECKPOINTS / "between.json", [count, digests()]
+    # what other weights gave counts for nothing
+    kept, what = CHECKPOINTS / "between.json", [count, *(digests().get(name) for name in BETWEEN)]
     before = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
-    found = before["points"] if before.get("what") == what else {}  # of other weights, nothing counts
+    found = before["points"] if before.get("what") == what else {}
     points = []
     for name, (draw, everywhere) in {"real digits": (real, False), "pixels averaged": (mixup, True), **ways()}.items():
         for a, b in PAIRS:
@@ -209,8 +211,7 @@ def trained_on_softened_labels():
 
 def ways() -> dict[str, tuple]:
     """Ways to draw between two classes: name -> `draw(a, b, weight, count)`, and whether to measure all weights."""
-    names = "shortcut-mnist", "conditional-mnist", "between-mnist"
-    blogs, ours, between = (load_pretrained(name)[0] for name in names)
+    blogs, ours, between = (load_pretrained(name)[0] for name in BETWEEN[:3])
 
     def labelled(model):
         return lambda a, b, weight, count: sample_between(model, a, b, weight, count, tries=1)

@@ -458,7 +458,7 @@ def test_between_stopped_and_gone_on_with(greys, monkeypatch):
     for change in (lambda: measure.measure_between(9), lambda: None):  # another count, and then other weights
         (measure.CHECKPOINTS / "between.json").write_text(kept)
         asked[:] = [None, None]
-        change() or (monkeypatch.setattr(measure, "digests", lambda: {"x": "y"}), measure.measure_between(8))
+        change() or (monkeypatch.setattr(measure, "digests", lambda: {"judge-mnist": "y"}), measure.measure_between(8))
         assert asked[2:] == [(0, 1), (1, 2)] * (len(asked[2:]) // 2)
     assert [one["pair"] for one in found["points"] if one["way"] == "slow"] == [[0, 1], [1, 2]]
 
