@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 import pixelcnn_helpers as pch
 from pixelcnn_helpers.layers import gate
+from pixelcnn_helpers.models import GatedResidual
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 
@@ -91,6 +92,14 @@ def test_gated_network_by_default_is_the_same():
     taught = class_from_notebook("04_gated_pixelcnn", "GatedPixelCNN", "GatedBlock", "gate")
     same(taught, pch.GatedPixelCNN, (), {}, torch.randint(8, (1, 1, 7, 6)))
     assert taught().reach == pch.GatedPixelCNN().reach
+
+
+@pytest.mark.parametrize("shortcut", [False, True])
+def test_the_blogs_block(shortcut):
+    taught = class_from_notebook("05_conditional_pixelcnn", "GatedResidual")
+    x, earlier = torch.randn(2, 6, 7, 6), torch.randn(2, 6, 7, 6)
+    inputs = [x, *label_rows({"classes": 4})] + ([earlier] if shortcut else [])
+    same(taught, GatedResidual, (6, 4), {"shortcut": shortcut}, *inputs)
 
 
 def label_rows(options) -> list:
