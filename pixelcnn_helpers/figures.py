@@ -191,7 +191,7 @@ def draw_between() -> tuple[Figure, str]:
     model, _ = load_pretrained("between-mnist")
     weights = [step / 10 for step in range(11)]
     # other noise than in the notebook itself; nothing was chosen by hand
-    rows = [sample_between(model, a, b, weight, n=1, seed=200) for a, b in PAIRS for weight in weights]
+    rows = [sample_between(model, a, b, weight, n=1, seed=100) for a, b in PAIRS for weight in weights]
     figure, ax = plots.axes(width=8, height=3.1)
     plots.draw_sheet(ax, torch.cat(rows), model.levels, 11)
     middles = np.linspace(*ax.get_xlim(), 23)[1::2]  # of eleven columns
