@@ -4,7 +4,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from browser import SECONDS, check, chromium, opened, photographed, shown, step, wait
+from browser import QUIET, SECONDS, check, chromium, opened, photographed, shown, step, wait
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "02_blind_spot.ipynb"
 SLIDERS = "layers", "kernel"
@@ -25,6 +25,17 @@ def page(tmp_path_factory):
         yield page
 
 
+def arrives(page) -> None:
+    """Wait for what the function draws for the values at which the sliders stand."""
+    values = {slider: int(page.value(slider)) for slider in SLIDERS}
+    drawn = page.execute(f"""if 1:
+        import hashlib, ipywidgets
+        unmoved = picture_slider(draw, **{ {slider: [value] for slider, value in values.items()} })
+        picture, = (child for child in unmoved.children if type(child) is ipywidgets.Image)
+        print(hashlib.sha256(picture.value).hexdigest(), draw(**{values})[1])""")
+    wait(lambda: shown(page) == tuple(drawn.strip().split(" ", 1)), SECONDS, f"the picture and the words of {values}")
+
+
 @pytest.mark.parametrize("slider", SLIDERS)
 def test_slider(page, slider, tmp_path):
     with photographed(page.page, tmp_path / "failed.png"):
@@ -35,13 +46,7 @@ def test_slider(page, slider, tmp_path):
 def test_page_shows_what_the_function_draws(page, keys):
     for slider, key in zip(SLIDERS, keys, strict=True):
         page.move(slider, key)
-    values = {slider: int(page.value(slider)) for slider in SLIDERS}
-    drawn = page.execute(f"""if 1:
-        import hashlib, ipywidgets
-        unmoved = picture_slider(draw, **{ {slider: [value] for slider, value in values.items()} })
-        picture, = (child for child in unmoved.children if type(child) is ipywidgets.Image)
-        print(hashlib.sha256(picture.value).hexdigest(), draw(**{values})[1])""")
-    wait(lambda: shown(page) == tuple(drawn.strip().split(" ", 1)), SECONDS, f"the picture and the words of {values}")
+    arrives(page)
 
 
 @pytest.mark.parametrize(
@@ -60,11 +65,12 @@ def test_check_notices_what_is_broken(page, widget, method, instead, missed, rai
         for widget in widgets:
             widget.{method} = lambda *args, **kwargs: {instead}""")
     with pytest.raises(TimeoutError, match=f"to change {missed}"):
-        check(page, slider)
+        check(page, slider, QUIET)
     errors = page.errors()
     assert bool(errors) == bool(raised) and all(raised in error for error in errors)
     page.execute(f"for widget in widgets: del widget.{method}")
     page.move(slider, "Home", "End")  # the picture and the words catch up with the slider
+    arrives(page)
     step(page, slider, "Home")
 
 

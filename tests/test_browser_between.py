@@ -3,7 +3,7 @@
 import hashlib
 
 import pytest
-from browser import SECONDS, check, opened, photographed, shown, step, wait
+from browser import QUIET, SECONDS, check, opened, photographed, shown, step, wait
 
 CELLS = [
     "import hashlib, os\nos.environ['OMP_NUM_THREADS'] = '1'\nimport pixelcnn_helpers as pch",
@@ -23,8 +23,14 @@ def page(tmp_path_factory):
         yield page
 
 
+def arrives(page, label: str, further: int = 0) -> None:
+    """Wait for what the plain function draws for a label: with the noise of now, or so much further."""
+    wanted = expected(page, label, further)
+    wait(lambda: shown(page) == wanted, SECONDS, f"the picture of {label}")
+
+
 def expected(page, label: str, further: int = 0) -> tuple[str, str]:
-    """What the plain function draws for a label, as `shown` tells it: with the noise of now, or so much further."""
+    """That picture and its words, as `shown` tells them."""
     told = page.execute(f"""if 1:
         figure, words = draw(model, pch.soft_label({label}, 10), judge, 2, drawn[-1][4] + {further})
         print(hashlib.sha256(plots.png(figure, crop=False)).hexdigest(), words)""")
@@ -38,18 +44,17 @@ def test_the_weight(page, tmp_path):
 
 def test_fifty_quick_moves_end_on_the_right_picture(page):
     page.move("weight", "Home")
-    wait(lambda: shown(page) == expected(page, "{1: 1.0}"), SECONDS, "the first picture")
+    arrives(page, "{1: 1.0}")
     before = int(page.execute("print(len(drawn))"))
     page.move("weight", *["ArrowRight"] * 13, *["ArrowLeft", "ArrowRight"] * 17, *["ArrowRight"] * 3)
-    wanted = expected(page, "{1: 0.2, 7: 0.8}")
-    wait(lambda: shown(page) == wanted, SECONDS, "the picture of the last move")
+    arrives(page, "{1: 0.2, 7: 0.8}")
     assert int(page.execute("print(len(drawn))")) - before < 50  # those that waited were drawn once
     assert page.errors() == []
 
 
 def test_new_noise_and_all_classes(page):
     page.move("weight", "End")
-    wait(lambda: shown(page) == expected(page, "{7: 1.0}"), SECONDS, "a 7")
+    arrives(page, "{7: 1.0}")
     other = expected(page, "{7: 1.0}", further=2)
     page.click("new noise")
     wait(lambda: shown(page) == other, SECONDS, "another 7")
@@ -59,9 +64,9 @@ def test_new_noise_and_all_classes(page):
     page.move("1", "Home", *["ArrowUp"] * 5)
     page.move("7", "Home", *["ArrowUp"] * 5)
     page.move("3", "End")
-    wait(lambda: shown(page) == expected(page, "{1: 0.25, 3: 0.5, 7: 0.25}"), SECONDS, "a mixture of three")
+    arrives(page, "{1: 0.25, 3: 0.5, 7: 0.25}")
     page.click("two classes")
-    wait(lambda: shown(page) == expected(page, "{7: 1.0}"), SECONDS, "a 7 again")
+    arrives(page, "{7: 1.0}")
     assert page.errors() == []
 
 
@@ -69,9 +74,9 @@ def test_another_pair_by_keyboard(page):
     page.move("weight", "End")
     page.move("pair", "Home", "ArrowRight", "ArrowRight")
     assert page.value("pair") == "4 → 9"
-    wait(lambda: shown(page) == expected(page, "{9: 1.0}"), SECONDS, "a 9")
+    arrives(page, "{9: 1.0}")
     page.move("pair", "Home")
-    wait(lambda: shown(page) == expected(page, "{7: 1.0}"), SECONDS, "a 7")
+    arrives(page, "{7: 1.0}")
 
 
 def test_a_slider_of_frames_by_keyboard(page):
@@ -92,11 +97,11 @@ def test_a_slider_of_frames_by_keyboard(page):
 @pytest.mark.parametrize("broken, told", [("1 / 0", "ZeroDivisionError"), ("(figure, 'the same')", "")])
 def test_what_is_broken_is_noticed(page, broken, told):
     page.move("weight", "Home")
-    wait(lambda: shown(page) == expected(page, "{1: 1.0}"), SECONDS, "a 1")
+    arrives(page, "{1: 1.0}")
     page.execute(f"figure, _ = draw(model, pch.soft_label({{1: 1.0}}, 10), judge, 2, drawn[-1][4])\n"
                  f"sliders.class_picture = lambda *words: {broken}")
     with pytest.raises(TimeoutError, match="to change"):
-        step(page, "weight", "ArrowRight")
+        step(page, "weight", "ArrowRight", QUIET)
     errors = page.errors()
     assert bool(errors) == bool(told) and all(told in error for error in errors)
     page.execute("sliders.class_picture = lambda *words: drawn.append(words) or draw(*words)")
