@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .checks import check_classes, check_images, check_int, check_labels, check_number, check_walk
-from .classifiers import class_probabilities
+from .classifiers import check_classifier, class_probabilities
 from .data import soft_label
 from .likelihood import pixel_nats
 from .models import device_of, images_on_cpu
@@ -136,7 +136,7 @@ def sample_between(
     reader: a classifier, `teacher-mnist` if None; its `steady_reading` counts. Whoever judges the result should be
     another one. seed: image i and its candidates depend on `seed + i` alone. temperature: as for `sample`.
     Returns int64 images `(n, C, H, W)` on the model's device.
-    Raises ValueError or TypeError for classes, weights or a reader that do not fit the model.
+    Raises ValueError or TypeError for classes, weights or a reader that do not fit the model, or a diverged reader.
     """
     label = pair_label(model, a, b, weight)
     n, seed, tries = check_int("n", n, 1), check_int("seed", seed, 0), check_int("tries", tries, 1)
@@ -203,6 +203,8 @@ def resampled(model, a, b, weight=0.5, n=16, seed=0, *, particles=8, blocks=4, w
     if check_number("width", width) == 0:
         raise ValueError("width must be above 0, got 0")
     height, _ = size = _size(model, None, None)
+    if blocks > height:
+        raise ValueError(f"blocks must be at most {height}, the rows of an image, got {blocks}")
     odds = math.log(max(weight, 1e-9) / max(1 - weight, 1e-9))
     draws = [torch.Generator().manual_seed((seed + i) % SEEDS) for i in range(n)]
     sides = [pair_label(model, a, b, share).expand(n * particles, -1) for share in (0.0, 1.0)]
@@ -225,12 +227,19 @@ def resampled(model, a, b, weight=0.5, n=16, seed=0, *, particles=8, blocks=4, w
 
 
 def reader_for(model, reader=None, name: str = "reader"):
-    """The classifier that reads what a model draws, `teacher-mnist` if None; of as many classes."""
+    """The classifier that reads what a model draws, `teacher-mnist` if None; of as many classes, for such images.
+
+    Raises TypeError for what is no classifier, ValueError for one that does not fit the model.
+    """
     if reader is None:
         reader, _ = load_pretrained("teacher-mnist")
-    classes = getattr(reader, "classes", model.classes)
-    if classes != model.classes:
-        raise ValueError(f"{name} must know the {model.classes} classes of the model, got one of {classes} classes")
+    check_classifier(reader, name)
+    if reader.classes != model.classes:
+        got = f"got one of {reader.classes} classes"
+        raise ValueError(f"{name} must know the {model.classes} classes of the model, {got}")
+    drawn, wanted = (model.channels, *(model.size or reader.size)), (1, *reader.size)
+    if drawn != wanted:
+        raise ValueError(f"the model must draw images {wanted}, which the {name} reads, got one that draws {drawn}")
     return reader
 
 

@@ -206,15 +206,18 @@ def class_probabilities(model, images: torch.Tensor, levels: int, batch_size: in
     """What a classifier reads in images: probabilities `(N, classes)`, float32, on the CPU.
 
     images: integers `(N, 1, 28, 28)` in `0 … levels-1`. The model is asked in evaluation mode.
-    Raises ValueError or TypeError for images that do not fit.
+    Raises ValueError or TypeError for images that do not fit, ValueError for a model that diverged in training.
     """
-    _check_classifier(model)
+    check_classifier(model)
     levels, batch_size = check_int("levels", levels, 2), check_int("batch_size", batch_size, 1)
     check_images(images, levels)
     device = device_of(model)
     with evaluating(model):
         logits = [model(part.to(device).float() / (levels - 1)) for part in images.split(batch_size)]
-    return torch.cat(logits).float().softmax(1).cpu()
+    found = torch.cat(logits).float().softmax(1).cpu()
+    if not found.isfinite().all():
+        raise ValueError("model must return finite logits, got some that are not: its training diverged")
+    return found
 
 
 def check_floats(images) -> None:
@@ -237,14 +240,14 @@ def check_shape(images: torch.Tensor, name: str = "images") -> None:
         raise ValueError(f"{name} must have the shape (N, 1, 28, 28), N at least 1, got {tuple(images.shape)}")
 
 
-def _check_classifier(model) -> None:
+def check_classifier(model, name: str = "model") -> None:
     if not isinstance(model, Classifier):
-        raise TypeError(f"model must be a ConvClassifier or a ResidualClassifier, got {type(model).__name__}")
+        raise TypeError(f"{name} must be a ConvClassifier or a ResidualClassifier, got {type(model).__name__}")
 
 
 def _check(model, images, classes, name="images", classes_name="classes") -> None:
     """A classifier, images of 256 levels, and one of its classes for each."""
-    _check_classifier(model)
+    check_classifier(model)
     check_images(images, 256, name=name)
     check_shape(images, name)
     if not isinstance(classes, torch.Tensor) or classes.dtype not in INTEGERS or tuple(classes.shape) != (len(images),):

@@ -31,6 +31,7 @@ from .sampling import sample
 from .training import check_compiler, get_accelerator, hardware
 
 MEASUREMENTS = Path(__file__).parent / "measurements"
+BATCH_SIZE, LEARNING_RATE = 64, 2e-3  # of a `race`
 BETWEEN = "shortcut-mnist", "conditional-mnist", "between-mnist", "teacher-mnist", "judge-mnist", "neutral-mnist"
 
 
@@ -46,7 +47,10 @@ def load_measurement(name: str) -> dict:
 
 
 def measure(name: str, folder: Path | None = None) -> Path:
-    """Make one of `MAKERS` anew and write it. Raises ValueError for another name, FileNotFoundError without MNIST."""
+    """Make one of `MAKERS` anew and write it; seconds and hardware are those of the last start, if it was stopped.
+
+    Raises ValueError for another name, FileNotFoundError without MNIST.
+    """
     if name not in MAKERS:
         raise ValueError(f"what to measure must be one of {', '.join(MAKERS)}, got {name!r}")
     began, where = time.perf_counter(), hardware(get_accelerator().device)
@@ -90,24 +94,32 @@ def measure_reach(epochs: int = 2) -> dict:
     return {"epochs": epochs, "networks": networks, "gained": gained.mean().item(), "error": error}
 
 
-def measure_equal_time(minutes: float = 8.0) -> dict:
+def measure_equal_time(minutes: float = 25.0) -> dict:
     """Nats per pixel over seconds of training: our two stacks, the blog's network, and our stacks as masked squares.
 
     All start from one seed, see the same batches, and learn by AdamW at the rate of our recipes; they take turns, so
-    that what else happens on the machine happens to all.
+    that what else happens on the machine happens to all. minutes: for each.
     """
     data, device = load_dataset("mnist"), get_accelerator().device
     check_compiler(device)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):  # dropout draws from it, too
         torch.manual_seed(0)
-        ours = GatedPixelCNN(**two_stacks(classes=10))
-        blogs = ShortcutPixelCNN(**RECIPES["shortcut-mnist"].config)
+        return {
+            "minutes": minutes, "batch_size": BATCH_SIZE, "learning_rate": LEARNING_RATE,
+            "curves": curves_of_races(data, minutes * 60),
+        }
+
+
+def curves_of_races(data, seconds: float) -> list[dict]:
+    """What `race` tells of each runner, as JSON: a dictionary each, with a list for every figure."""
+    ours = GatedPixelCNN(**two_stacks(classes=10))
+    blogs = ShortcutPixelCNN(**RECIPES["shortcut-mnist"].config)
     runners = [
         ("two stacks, half kernels", ours, True),
         ("the blog's network", blogs, True),
         ("two stacks, masked squares", as_masked_squares(copy.deepcopy(ours)), False),
     ]
-    precision = get_accelerator().mixed_precision
+    precision = {"no": "float32"}.get(told := get_accelerator().mixed_precision, told)
     curves = [
         {
             "name": name, "weights": sum(weight.numel() for weight in (blogs if model is blogs else ours).parameters()),
@@ -116,13 +128,13 @@ def measure_equal_time(minutes: float = 8.0) -> dict:
         }
         for name, model, fast in runners
     ]
-    races = [race(model, data, minutes * 60, fast) for _, model, fast in runners]
+    races = [race(model, data, seconds, fast) for _, model, fast in runners]
     for turn in zip(*races, strict=True):
         for curve, found in zip(curves, turn, strict=True):
             for key, value in found.items():
                 curve[key].append(value)
             print(f"{curve['name']}, {curve['how']}: {found}")
-    return {"minutes": minutes, "batch_size": 64, "learning_rate": 2e-3, "curves": curves}
+    return curves
 
 
 def measure_between(count: int = 256) -> dict:
@@ -144,11 +156,14 @@ def measure_between(count: int = 256) -> dict:
     def mixup(a, b, weight, count):
         return ((1 - weight) * of_class[a] + weight * of_class[b] + 0.5).floor()  # halves go up, as in `quantize`
 
-    # what other weights gave counts for nothing
-    kept, what = CHECKPOINTS / "between.json", [count, *(digests().get(name) for name in BETWEEN)]
+    kept, softened = CHECKPOINTS / "between.json", CHECKPOINTS / "softened.pt"
+    what = [count, *(digests().get(name) for name in BETWEEN)]
     before = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
-    found = before["points"] if before.get("what") == what else {}
-    points = []
+    if before.get("what") != what:  # what other weights gave counts for nothing
+        softened.unlink(missing_ok=True)
+        before = {"what": what, "points": {}}
+        write_whole(kept, json.dumps(before))
+    found, points = before["points"], []
     for name, (draw, everywhere) in {"real digits": (real, False), "pixels averaged": (mixup, True), **ways()}.items():
         for a, b in PAIRS:
             for weight in [k / 10 for k in range(11)] if everywhere else [0.5]:
@@ -161,10 +176,10 @@ def measure_between(count: int = 256) -> dict:
                         "way": name, "pair": [a, b], "weight": weight, "seconds": round(took, 2),
                         **figures_between(images, a, b, judge, neutral, train, limits[a, b]),
                     }
-                    write_whole(kept, json.dumps({"what": what, "points": found}))
+                    write_whole(kept, json.dumps(before))
                     print(key, found[key])
                 points.append(found[key])
-    for file in (kept, CHECKPOINTS / "softened.pt"):
+    for file in (kept, softened):
         file.unlink(missing_ok=True)
     likely = {f"{a} {b}": limit for (a, b), limit in limits.items()}
     return {"count": count, "likely": likely, "softened": asdict(softened_recipe()), "points": points}
@@ -231,7 +246,7 @@ def ways() -> dict[str, tuple]:
     }
 
 
-def race(model, data, seconds: float, fast: bool, turns: int = 8, batch_size: int = 64) -> Iterator[dict]:
+def race(model, data, seconds: float, fast: bool, turns: int = 8) -> Iterator[dict]:
     """Train for so many seconds in so many turns, and look up after each: seconds, steps, nats per pixel.
 
     fast: as our recipes train, channels-last, in the precision that the processor is fast in, compiled; else as a
@@ -245,7 +260,8 @@ def race(model, data, seconds: float, fast: bool, turns: int = 8, batch_size: in
         label_rows(model, part).to(device) for part in (data.train_classes[:-2000], data.train_classes[-1000:])
     )
     model.to(device=device, memory_format=torch.channels_last if fast else torch.contiguous_format)
-    optimizer, draws = torch.optim.AdamW(model.parameters(), lr=2e-3), torch.Generator().manual_seed(0)
+    optimizer, draws = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE), torch.Generator().manual_seed(0)
+    scaler = torch.amp.GradScaler(device.type, enabled=fast and half is torch.float16)
     forward, spent, steps = torch.compile(model) if fast else model, 0.0, 0
     for turn in range(1, turns + 1):
         began = time.perf_counter() - spent
@@ -253,16 +269,18 @@ def race(model, data, seconds: float, fast: bool, turns: int = 8, batch_size: in
         while spent < seconds * turn / turns:
             share = min(1.0, spent / seconds)
             for group in optimizer.param_groups:
-                group["lr"] = 2e-3 * min(1.0, 20 * share) * 0.5 * (1 + math.cos(math.pi * share))
-            batch = torch.randint(len(images), (batch_size,), generator=draws).to(device)
+                group["lr"] = LEARNING_RATE * min(1.0, 20 * share) * 0.5 * (1 + math.cos(math.pi * share))
+            batch = torch.randint(len(images), (BATCH_SIZE,), generator=draws).to(device)
             x = images[batch].long()
             with torch.autocast(device.type, half, enabled=fast and half is not None):
                 logits = forward(x, labels[batch])
             loss = F.cross_entropy(logits.float(), x)
             optimizer.zero_grad()
-            loss.backward()
+            scaler.scale(loss).backward()
+            scaler.unscale_(optimizer)
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
+            scaler.step(optimizer)
+            scaler.update()
             loss.item()  # waits for a GPU, so that the clock is right
             spent, steps = time.perf_counter() - began, steps + 1
         found = nats(model, held, held_labels).mean().item() / held[0].numel()

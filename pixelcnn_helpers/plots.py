@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
+from itertools import cycle
 
 import matplotlib
 import numpy as np
@@ -142,7 +143,11 @@ def axes(rows: int = 1, cols: int = 1, width: float = 8.0, height: float = 2.6, 
 def draw_images(
     images, levels: int, cols: int | None = None, row_names: Sequence[str] | None = None, scale: float = 0.72
 ) -> Figure:
-    """A sheet of images `(N, 1 or 3, H, W)` with values `0 … levels-1`, `cols` to a row, `row_names` on the left."""
+    """A sheet of images `(N, 1 or 3, H, W)` with values `0 … levels-1`, `cols` to a row, `row_names` on the left.
+
+    Raises ValueError without images.
+    """
+    _some(images)
     cols = cols or len(images)
     rows, height = -(-len(images) // cols), images.shape[2]
     figure = Figure(figsize=(cols * scale + 1.5 * bool(row_names), rows * scale))
@@ -157,6 +162,7 @@ def draw_images(
 @styled
 def draw_sheet(ax, images, levels: int, cols: int, title: str = "") -> None:
     """The same sheet of images on axes that are already there."""
+    _some(images)
     images = torch.as_tensor(images).detach().cpu().float() / (levels - 1)
     count, channels, height, width = images.shape
     rows, gap = -(-count // cols), _gap(height)
@@ -166,6 +172,11 @@ def draw_sheet(ax, images, levels: int, cols: int, title: str = "") -> None:
         sheet[top : top + height, left : left + width] = image.permute(1, 2, 0)
     ax.imshow(sheet if channels == 3 else sheet[..., 0], cmap="gray", vmin=0, vmax=1)
     _bare(ax, title)
+
+
+def _some(images) -> None:
+    if not len(images):
+        raise ValueError("images must hold at least one image, got none")
 
 
 def _gap(height: int) -> int:
@@ -254,9 +265,9 @@ def draw_history(history: History, baselines: dict[str, float] | None = None) ->
     ax.plot(history.steps, history.train, label="training")
     if history.validation:
         ax.plot(history.steps, history.validation, label="held out")
-    for (name, value), colour in zip((baselines or {}).items(), ("#555555", "#999999", "#bbbbbb"), strict=False):
+    for (name, value), colour in zip((baselines or {}).items(), cycle(("#555555", "#999999", "#bbbbbb")), strict=False):
         ax.axhline(value, color=colour, linestyle="--", linewidth=1.2)
-        ax.text(history.steps[-1], value, name, ha="right", va="bottom", color=colour)
+        ax.text(max(history.steps, default=0), value, name, ha="right", va="bottom", color=colour)
     ax.set(xlabel="steps", ylabel="bits/dim")
     ax.legend(loc="upper center", ncols=2)
     return figure
@@ -267,8 +278,9 @@ def draw_votes(images, levels: int, label, votes=None) -> Figure:
     """Images in two rows, and under each how a judge reads it; beside them, by class, the label and the mean votes.
 
     images: `(N, 1 or 3, H, W)` with values `0 … levels-1`; label: `(classes,)`; votes: `(N, classes)` or None, all in
-    0 … 1. Each class has its colour, the same in every picture.
+    0 … 1. Each class has its colour, the same in every picture. Raises ValueError without images.
     """
+    _some(images)
     figure, label = Figure(figsize=(8, 2.6)), np.asarray(label)
     sheet, bars = figure.subplots(1, 2, width_ratios=[1.5, 1])
     places, colours = np.arange(len(label)), [CLASSES[index % len(CLASSES)] for index in range(len(label))]

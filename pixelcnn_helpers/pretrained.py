@@ -27,8 +27,8 @@ def save_model(model: nn.Module, path, card: dict | None = None) -> Path:
     """Write a model's weights, what it takes to build it again, and a card, into one safetensors file.
 
     card: whatever should be known about the weights, as JSON can hold it. The file is replaced only when the new one
-    is whole. Returns its path. Raises TypeError for a card that JSON cannot hold, ValueError for another suffix than
-    .safetensors.
+    is whole. Returns its path. Raises TypeError for what is no model and for a card that JSON cannot hold, ValueError
+    for another suffix than .safetensors.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
@@ -54,11 +54,12 @@ def save_model(model: nn.Module, path, card: dict | None = None) -> Path:
 
 
 def load_model(path, model: nn.Module | None = None) -> tuple[nn.Module, dict]:
-    """A model saved by `save_model`, in evaluation mode and float32 on the CPU, and its card.
+    """A model saved by `save_model`, in evaluation mode, and its card.
 
-    model: None builds a network of this package; for a class of your own, an instance that receives the weights.
+    model: None builds a network of this package, in float32 on the CPU; for a class of your own, an instance that
+    receives the weights, in its precision and where it is.
     Raises FileNotFoundError for a missing file, ValueError for a damaged one, one without what `save_model` writes, or
-    weights that do not fit the model.
+    weights that do not fit the model (an instance of yours may then hold some of them), TypeError for what is no model.
     """
     path = _path(path)
     if not isinstance(model, nn.Module | None):
@@ -107,8 +108,9 @@ def load_pretrained(name: str) -> tuple[nn.Module, dict]:
         raise ValueError(f"name must be {shipped(known)}, got {name!r}")
     path = WEIGHTS / f"{name}.safetensors"
     if not path.is_file() or _sum(path) != known[name]:
-        what = "is not there" if not path.is_file() else "is not the file that was published"
-        raise ValueError(f"{path} {what} (its SHA-256 is not in {SUMS}): install the package again")
+        damaged = f"is not the file that was published (its SHA-256 is not in {SUMS})"
+        what = damaged if path.is_file() else "is not there"
+        raise ValueError(f"{path} {what}: install the package again")
     return load_model(path)
 
 

@@ -94,7 +94,7 @@ def train(name: str, resume: bool = False, settings: Iterable[str] = (), folder:
     checkpoints/. A checkpoint every minute lies there, too (not for classifiers, which take minutes), and resume goes
     on from it, with the settings that it was begun with. Returns None if it was interrupted.
     Raises ValueError for an unknown recipe or setting, a checkpoint that nobody asked to resume, or one that was begun
-    with other settings.
+    with other settings; FileNotFoundError without the data, and what `fit` raises.
     """
     recipe, begun = changed(recipe_called(name), settings), CHECKPOINTS / f"{name}.json"
     checkpoint = begun.with_suffix(".pt")
@@ -106,8 +106,8 @@ def train(name: str, resume: bool = False, settings: Iterable[str] = (), folder:
     if left and begun.exists():
         log = json.loads(begun.read_text(encoding="utf-8"))
         before, machines = Recipe(**log["recipe"]), log["hardware"]
-        differ = [f"{key.name}={getattr(before, key.name)}" for key in fields(Recipe)
-                  if getattr(before, key.name) != getattr(recipe, key.name)]
+        asked = settings_of(recipe)
+        differ = [f"{key}={json.dumps(value)}" for key, value in settings_of(before).items() if value != asked.get(key)]
         if differ and settings:
             raise ValueError(f"{left[0]} was begun with {', '.join(differ)}: resume without --set, or delete it")
         recipe, model = before, network_of(before)
@@ -119,12 +119,12 @@ def train(name: str, resume: bool = False, settings: Iterable[str] = (), folder:
     print(f"{name}: {recipe.network}, {weights:,} weights, on {data}")
     try:
         history = trained(model, recipe, data, checkpoint)
-    except (ValueError, NoCompiler):  # refused: nothing was begun
-        if new:
-            begun.unlink()
+    except (ValueError, NoCompiler):  # refused: what has just been begun leads nowhere
+        for file in {begun, *files_of_rounds(checkpoint)}.difference(left) if new else ():
+            file.unlink()
         raise
     if history is None:
-        print(f"Stopped. python -m pixelcnn_helpers train {name} --resume goes on from {checkpoint}, if it is there.")
+        print(f"Stopped. python -m pixelcnn_helpers train {name} --resume goes on from what {CHECKPOINTS} keeps of it.")
         return None
     images, epochs = len(data.train) - recipe.held_out, len(history.train)
     if not is_classifier(model):  # its history has an entry more for each stop within an epoch
@@ -299,7 +299,7 @@ def changed(recipe: Recipe, settings: Iterable[str]) -> Recipe:
             raise ValueError(f"a setting must be KEY=VALUE with one of {', '.join(known | arguments)}, got {setting!r}")
         old = (known | arguments)[key]
         if old is not None and type(value) is not type(old) and not (type(old) is float and type(value) is int):
-            raise ValueError(f"{key} must be like {old!r}, got {text!r}")
+            raise ValueError(f"{key} must be like {json.dumps(old)}, got {text!r}")
         if key == "network":
             if value not in KINDS:
                 raise ValueError(f"network must be one of {', '.join(KINDS)}, got {value!r}")
@@ -307,6 +307,11 @@ def changed(recipe: Recipe, settings: Iterable[str]) -> Recipe:
             recipe = replace(recipe, config={name: recipe.config[name] for name in sorted(taken)})
         recipe = replace(recipe, **({key: value} if key in known else {"config": recipe.config | {key: value}}))
     return recipe
+
+
+def settings_of(recipe: Recipe) -> dict:
+    """All that `changed` can set, by key."""
+    return {key: value for key, value in asdict(recipe).items() if key != "config"} | recipe.config
 
 
 def recipe_of(card: dict) -> Recipe:

@@ -33,29 +33,31 @@ def self_taught(
     images: integers of the model's levels `(N, C, H, W)`; labels: rows `(N, classes)`, one-hot. validation: a pair of
     them. options: as for `fit`.
     checkpoint: what each round drew and trained is kept beside it (`files_of_rounds`), and not done again after a stop.
-    Returns the history of all rounds, None if interrupted. After pseudo-labels, D.-H. Lee 2013.
+    Returns the history of all rounds, None if interrupted.
+    Raises ValueError where validation lacks a class, or where the teacher can decide all that is drawn.
+    After pseudo-labels, D.-H. Lee 2013.
     """
     whole, kept, seed = History(), [], options.pop("seed", 0)
     model.to(get_accelerator().device)  # where `fit` will take it anyway: drawing is faster there
-    sieve = Sieve(copy.deepcopy(model), teacher, *validation)
-    for number in range(1, rounds + 1):
-        drawn = checkpoint.with_name(f"{checkpoint.stem}.drawn-{number}.safetensors")
-        learned = checkpoint.with_name(f"{checkpoint.stem}.round-{number}.pt")
-        try:
+    try:
+        sieve = Sieve(copy.deepcopy(model), teacher, *validation)
+        for number in range(1, rounds + 1):
+            drawn = checkpoint.with_name(f"{checkpoint.stem}.drawn-{number}.safetensors")
+            learned = checkpoint.with_name(f"{checkpoint.stem}.round-{number}.pt")
             kept.append(sieve.all_pairs(model, wanted, seed + number, drawn))
-        except KeyboardInterrupt:
-            return None
-        print(f"round {number}: {len(kept[-1][0]):,} images that the teacher cannot decide")
-        draws = torch.Generator().manual_seed(seed + number)
-        real = torch.randperm(len(images), generator=draws)[: len(images) // 2]
-        copies = moved_copies(*map(torch.cat, zip(*kept, strict=True)), teacher, model.levels, len(real), draws)
-        history = fit(
-            model, torch.cat([images[real], copies[0]]), torch.cat([labels[real], copies[1]]), validation=validation,
-            checkpoint=learned, seed=seed + number, **options,
-        )
-        append(whole, history)
-        if history.interrupted:
-            return None
+            print(f"round {number}: {len(kept[-1][0]):,} images that the teacher cannot decide")
+            draws = torch.Generator().manual_seed(seed + number)
+            real = torch.randperm(len(images), generator=draws)[: len(images) // 2]
+            copies = moved_copies(*map(torch.cat, zip(*kept, strict=True)), teacher, model.levels, len(real), draws)
+            history = fit(
+                model, torch.cat([images[real], copies[0]]), torch.cat([labels[real], copies[1]]),
+                validation=validation, checkpoint=learned, seed=seed + number, **options,
+            )
+            append(whole, history)
+            if history.interrupted:
+                return None
+    except KeyboardInterrupt:
+        return None
     return whole
 
 

@@ -33,7 +33,10 @@ def picture_slider(draw: Callable[..., tuple[Figure, str]], width: int = 600, **
     if not controls or any(not len(options) for options in controls.values()):
         raise ValueError(f"controls must name at least one slider, each with values, got {controls}")
     sliders = {
-        name: widgets.SelectionSlider(options=list(options), description=name, continuous_update=False)
+        name: widgets.SelectionSlider(
+            options=[(str(value), value) for value in options],  # a pair alone would be taken for a name and a value
+            description=name, continuous_update=False,
+        )
         for name, options in controls.items()
     }
     shown = pictured(lambda: draw(**{name: slider.value for name, slider in sliders.items()}), sliders.values(), width)

@@ -20,6 +20,7 @@ from pixelcnn_helpers.between import (
     steady_reading,
     turning_points,
 )
+from pixelcnn_helpers.classifiers import ConvClassifier
 from pixelcnn_helpers.models import AutoregressiveModel
 
 LABELS = torch.tensor([[0.5, 0.5, 0.0], [0.2, 0.0, 0.8], [1.0, 0.0, 0.0], [0.3, 0.3, 0.4]])
@@ -202,6 +203,19 @@ def test_sample_between_refuses(large):
         sample_between(PixelCNN(levels=3, features=4, layers=1, kernel_size=3), 0, 1)
     with refused(ValueError, "reader must know the 2 classes of the model", "got one of 3 classes"):
         sample_between(ConditionalToy(classes=2), 0, 1, n=1, reader=BrightnessReader())
+    with refused(TypeError, "reader must be a ConvClassifier or a ResidualClassifier, got str"):
+        sample_between(large, 0, 1, n=1, reader="teacher-mnist")
+    with refused(ValueError, "the model must draw images (1, 28, 28), which the reader reads", "(1, 8, 8)"):
+        small = conditional()
+        small.size = (8, 8)
+        sample_between(small, 0, 1, n=1, reader=BrightnessReader())
+
+
+def test_a_reader_that_diverged(large):
+    reader = ConvClassifier(classes=3, width=2).eval()
+    nn.init.constant_(reader.net[-1].bias, math.nan)
+    with refused(ValueError, "model must return finite logits", "its training diverged"):
+        sample_between(large, 0, 1, n=2, reader=reader)
 
 
 # other ways
@@ -258,6 +272,7 @@ def test_resampling_refuses(large):
     for wrong, words in (
         ({"particles": 0}, "particles must be at least 1"), ({"blocks": 0}, "blocks must be at least 1"),
         ({"width": 0}, "width must be above 0"), ({"n": 0}, "n must be at least 1"), ({"seed": -1}, "seed"),
+        ({"blocks": 29}, "blocks must be at most 28, the rows of an image, got 29"),
     ):  # fmt: skip
         with refused(ValueError, words):
             resampled(large, 0, 1, **({"n": 1} | wrong))

@@ -461,6 +461,23 @@ def test_between_stopped_and_gone_on_with(greys, monkeypatch):
     assert [one["pair"] for one in found["points"] if one["way"] == "slow"] == [[0, 1], [1, 2]]
 
 
+@pytest.mark.parametrize("other", [False, True])
+def test_what_was_learned_from_other_weights_is_not_gone_on_with(greys, monkeypatch, other):
+    softened, there = measure.CHECKPOINTS / "softened.pt", []
+
+    def ways():
+        there.append(softened.exists())
+        softened.write_text("an hour of training")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(measure, "ways", ways)
+    for digest in ("one", "other" if other else "one"):
+        monkeypatch.setattr(measure, "digests", lambda digest=digest: {"teacher-mnist": digest})
+        with pytest.raises(KeyboardInterrupt):
+            measure.measure_between(8)
+    assert there == [False, not other]
+
+
 def test_every_way_draws(greys, large, monkeypatch):
     monkeypatch.setattr("pixelcnn_helpers.between.load_pretrained", lambda name: (BrightnessReader().eval(), {}))
     monkeypatch.setattr(measure, "trained_on_softened_labels", lambda: large)

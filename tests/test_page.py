@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+from conftest import refused
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -48,6 +49,19 @@ def test_drawing_leaves_matplotlib_as_it_was():
     drawn = [small_figure(), plots.draw_images(torch.zeros(3, 1, 4, 4), 2), plots.draw_history(history, {"uniform": 4})]
     assert all(isinstance(figure, Figure) and plots.png(figure).startswith(b"\x89PNG") for figure in drawn)
     assert dict(matplotlib.rcParams) == before
+
+
+def test_a_history_that_never_began_and_many_baselines():
+    names = ["one", "two", "three", "four"]
+    figure = plots.draw_history(pch.History(interrupted=True), dict(zip(names, range(4), strict=True)))
+    assert [text.get_text() for text in figure.axes[0].texts] == names
+
+
+def test_no_images_are_refused():
+    none = torch.zeros(0, 1, 4, 4)
+    for draw in (lambda: plots.draw_images(none, 2), lambda: plots.draw_votes(none, 2, torch.eye(3)[0])):
+        with refused(ValueError, "images must hold at least one image, got none"):
+            draw()
 
 
 def test_drawing_in_two_threads_at_once_leaves_matplotlib_as_it_was():

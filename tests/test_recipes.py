@@ -142,10 +142,10 @@ def test_another_network_keeps_the_arguments_that_it_knows():
         ("epochs=1.5", ("epochs", "like 6", "'1.5'")),
         ("epochs=true", ("epochs", "like 6", "'true'")),
         ("epochs=null", ("epochs", "like 6", "'null'")),
-        ("compile=1", ("compile", "like True", "'1'")),
-        ("compile=False", ("compile", "like True", "'False'")),  # Python's, not JSON's
+        ("compile=1", ("compile", "like true", "'1'")),
+        ("compile=False", ("compile", "like true,", "'False'")),  # Python's, not JSON's
         ("learning_rate=fast", ("learning_rate", "like 0.002", "'fast'")),
-        ("data=3", ("data", "like 'mnist'", "'3'")),
+        ("data=3", ("data", 'like "mnist"', "'3'")),
         ("dilations=2", ("dilations", "like [1", "'2'")),
         ("network=Perceptron", ("network", "GatedPixelCNN", "ShortcutPixelCNN", "'Perceptron'")),
     ],
@@ -412,6 +412,26 @@ def test_self_taught(begun, shelf, monkeypatch, capsys):
     assert same(weights(again), weights(path)) and not files_of_rounds(recipes.CHECKPOINTS / "neutral-mnist.pt")
 
 
+def test_self_training_that_finds_nothing_leaves_nothing(begun, shelf, monkeypatch):
+    """Not even what it drew in vain, which a retry with other settings would take for its own."""
+    monkeypatch.setattr(self_training, "PAIRS", ((0, 1),))
+    monkeypatch.setattr(self_training, "sample", lambda model, labels, **options: torch.zeros(len(labels), 1, 28, 28))
+    for wanted in (1, 2):
+        with refused(ValueError, "drew nothing that the teacher cannot decide", "wanted"):
+            further(shelf, "labels=self-taught", "rounds=2", f"wanted={wanted}")
+        assert not any(recipes.CHECKPOINTS.iterdir())
+
+
+def test_self_training_interrupted_anywhere_can_be_resumed(begun, shelf, monkeypatch, capsys):
+    monkeypatch.setattr(self_training, "PAIRS", ((0, 1),))
+    monkeypatch.setattr(self_training, "AT_ONCE", 16)
+    with monkeypatch.context() as patch:
+        patch.setattr(self_training, "moved_copies", lambda *words: after_one_epoch(None))
+        assert further(shelf, "labels=self-taught", "rounds=1", "wanted=4") is None
+    assert "--resume goes on" in capsys.readouterr().out
+    assert train("neutral-mnist", resume=True, folder=shelf).is_file()
+
+
 def test_a_teacher_of_other_classes(begun, shelf, monkeypatch):
     teacher = pretrained.KINDS["ResidualClassifier"](classes=4, width=2)
     monkeypatch.setattr("pixelcnn_helpers.between.load_pretrained", {"teacher-mnist": (teacher, {})}.get)
@@ -500,9 +520,9 @@ def test_interrupted_and_resumed_it_ends_in_the_same_weights(shelf, tmp_path, mo
     [
         ("epochs=3", ("begun with epochs=2:",)),
         ("rotation=5", ("begun with rotation=0.0:",)),
-        ("dilations=[2]", ("begun with config=", "'dilations': [1]")),  # just as many weights
+        ("dilations=[2]", ("begun with dilations=[1]:",)),  # just as many weights
         ("held_out=99", ("begun with held_out=100:",)),
-        ("compile=true", ("begun with compile=False:",)),
+        ("compile=true", ("begun with compile=false:",)),
     ],
 )
 def test_other_settings_than_it_was_begun_with(shelf, stopped, setting, words):

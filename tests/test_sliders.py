@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import BrightnessReader, refused
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 from PIL import Image
 
 import pixelcnn_helpers as pch
@@ -219,6 +220,13 @@ def test_there_is_a_colour_for_each_of_many_classes():
 
 
 # without a kernel
+
+
+def test_values_may_be_pairs():
+    drawn = []
+    box = pch.picture_slider(lambda pair: (drawn.append(pair) or Figure(), f"{pair}"), pair=[(1, 7), (3, 8)])
+    box.children[0].index = 1
+    assert drawn == [(1, 7), (3, 8)] and box.children[0].options == (("(1, 7)", (1, 7)), ("(3, 8)", (3, 8)))
 
 
 def test_a_slider_of_frames(monkeypatch):
