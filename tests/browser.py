@@ -126,7 +126,7 @@ def lab(folder: Path):
             start_new_session=True,
         )
     try:
-        yield wait(lambda: _server_info(server, home / "runtime", log), 90, "JupyterLab to start")
+        yield wait(lambda: _server_info(server, home / "runtime", log), 240, "JupyterLab to start")
     finally:
         server.terminate()  # Lab then stops its kernels; killed, it leaves that to them, and they do see it go
         try:
@@ -172,7 +172,7 @@ class Browser:
         return self.stack.__exit__(*error)
 
     @contextmanager
-    def notebook(self, path: Path, seconds: float = 90):
+    def notebook(self, path: Path, seconds: float = 240):
         """A copy of the notebook, opened and run to its end."""
         shutil.copy(path, self.folder / "notebooks" / path.name)
         page = self.new_page()
