@@ -28,7 +28,7 @@ from .models import GatedPixelCNN, ShortcutPixelCNN
 from .pretrained import digests, load_pretrained
 from .recipes import CHECKPOINTS, RECIPES, label_rows, network_of, read_as_asked, trained, two_stacks, versions
 from .sampling import sample
-from .training import check_compiler, get_accelerator, hardware
+from .training import check_compiler, get_accelerator, hardware, same_randomness_after
 
 MEASUREMENTS = Path(__file__).parent / "measurements"
 BATCH_SIZE, LEARNING_RATE = 64, 2e-3  # of a `race`
@@ -102,7 +102,7 @@ def measure_equal_time(minutes: float = 25.0) -> dict:
     """
     data, device = load_dataset("mnist"), get_accelerator().device
     check_compiler(device)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):  # dropout draws from it, too
+    with same_randomness_after(device):  # dropout draws, too
         torch.manual_seed(0)
         return {
             "minutes": minutes, "batch_size": BATCH_SIZE, "learning_rate": LEARNING_RATE,
@@ -119,7 +119,7 @@ def curves_of_races(data, seconds: float) -> list[dict]:
         ("the blog's network", blogs, True),
         ("two stacks, masked squares", as_masked_squares(copy.deepcopy(ours)), False),
     ]
-    precision = {"no": "float32"}.get(told := get_accelerator().mixed_precision, told)
+    precision = get_accelerator().mixed_precision.replace("no", "float32")
     curves = [
         {
             "name": name, "weights": sum(weight.numel() for weight in (blogs if model is blogs else ours).parameters()),

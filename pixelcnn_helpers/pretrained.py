@@ -107,9 +107,10 @@ def load_pretrained(name: str) -> tuple[nn.Module, dict]:
     if name not in known:
         raise ValueError(f"name must be {shipped(known)}, got {name!r}")
     path = WEIGHTS / f"{name}.safetensors"
-    if not path.is_file() or _sum(path) != known[name]:
-        damaged = f"is not the file that was published (its SHA-256 is not in {SUMS})"
-        what = damaged if path.is_file() else "is not there"
+    if not path.is_file():
+        raise ValueError(f"{path} is not there: install the package again")
+    if _sum(path) != known[name]:
+        what = f"is not the file that was published (its SHA-256 is not in {SUMS})"
         raise ValueError(f"{path} {what}: install the package again")
     return load_model(path)
 

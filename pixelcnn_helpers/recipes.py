@@ -120,8 +120,9 @@ def train(name: str, resume: bool = False, settings: Iterable[str] = (), folder:
     try:
         history = trained(model, recipe, data, checkpoint)
     except (ValueError, NoCompiler):  # refused: what has just been begun leads nowhere
-        for file in {begun, *files_of_rounds(checkpoint)}.difference(left) if new else ():
-            file.unlink()
+        if new:
+            for file in {begun, *files_of_rounds(checkpoint)}.difference(left):
+                file.unlink()
         raise
     if history is None:
         print(f"Stopped. python -m pixelcnn_helpers train {name} --resume goes on from what {CHECKPOINTS} keeps of it.")
@@ -291,13 +292,10 @@ def changed(recipe: Recipe, settings: Iterable[str]) -> Recipe:
             value = json.loads(text)
         except json.JSONDecodeError:
             value = text
-        known = {one.name: getattr(recipe, one.name) for one in fields(recipe) if one.name != "config"}
-        arguments = {
-            name: one.default for name, one in inspect.signature(KINDS[recipe.network]).parameters.items()
-        } | recipe.config
-        if not equals or key not in known | arguments:
-            raise ValueError(f"a setting must be KEY=VALUE with one of {', '.join(known | arguments)}, got {setting!r}")
-        old = (known | arguments)[key]
+        known = settings_of(recipe)
+        if not equals or key not in known:
+            raise ValueError(f"a setting must be KEY=VALUE with one of {', '.join(known)}, got {setting!r}")
+        old = known[key]
         if old is not None and type(value) is not type(old) and not (type(old) is float and type(value) is int):
             raise ValueError(f"{key} must be like {json.dumps(old)}, got {text!r}")
         if key == "network":
@@ -305,13 +303,16 @@ def changed(recipe: Recipe, settings: Iterable[str]) -> Recipe:
                 raise ValueError(f"network must be one of {', '.join(KINDS)}, got {value!r}")
             taken = inspect.signature(KINDS[value]).parameters.keys() & recipe.config.keys()
             recipe = replace(recipe, config={name: recipe.config[name] for name in sorted(taken)})
-        recipe = replace(recipe, **({key: value} if key in known else {"config": recipe.config | {key: value}}))
+        in_recipe = key not in inspect.signature(KINDS[recipe.network]).parameters
+        recipe = replace(recipe, **({key: value} if in_recipe else {"config": recipe.config | {key: value}}))
     return recipe
 
 
 def settings_of(recipe: Recipe) -> dict:
-    """All that `changed` can set, by key."""
-    return {key: value for key, value in asdict(recipe).items() if key != "config"} | recipe.config
+    """All that `changed` can set, by key: the recipe's fields, and the arguments of its network, or their defaults."""
+    known = {one.name: getattr(recipe, one.name) for one in fields(recipe) if one.name != "config"}
+    arguments = inspect.signature(KINDS[recipe.network]).parameters
+    return known | {name: one.default for name, one in arguments.items()} | recipe.config
 
 
 def recipe_of(card: dict) -> Recipe:

@@ -125,7 +125,7 @@ def fit(
             run.best = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
         run.learned, run.since = torch.zeros_like(run.learned), run.step
 
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with same_randomness_after(device):
         try:
             while run.step < total and not _stalled(history, patience):
                 model.train()
@@ -299,6 +299,11 @@ def keep_memory() -> None:
         mallopt, never, trim_threshold, mmap_max = ctypes.CDLL(None).mallopt, 2**31 - 1, -1, -4
         mallopt(mmap_max, 0)
         mallopt(trim_threshold, never)
+
+
+def same_randomness_after(device: torch.device):
+    """A context after which torch's random state, on a GPU its own too, is what it was before."""
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
 def _schedule(step: int, total: int) -> float:

@@ -23,14 +23,14 @@ def page(tmp_path_factory):
         yield page
 
 
-def arrives(page, label: str, further: int = 0) -> None:
-    """Wait for what the plain function draws for a label: with the noise of now, or so much further."""
-    wanted = expected(page, label, further)
+def arrives(page, label: str) -> None:
+    """Wait for what the plain function draws for a label with the noise of now."""
+    wanted = expected(page, label)
     wait(lambda: shown(page) == wanted, SECONDS, f"the picture of {label}")
 
 
 def expected(page, label: str, further: int = 0) -> tuple[str, str]:
-    """That picture and its words, as `shown` tells them."""
+    """That picture and its words, as `shown` tells them; or those with noise so much further."""
     told = page.execute(f"""if 1:
         figure, words = draw(model, pch.soft_label({label}, 10), judge, 2, drawn[-1][4] + {further})
         print(hashlib.sha256(plots.png(figure, crop=False)).hexdigest(), words)""")

@@ -219,14 +219,14 @@ def test_there_is_a_colour_for_each_of_many_classes():
     assert len(set(plots.CLASSES)) == 10
 
 
-# without a kernel
-
-
 def test_values_may_be_pairs():
     drawn = []
     box = pch.picture_slider(lambda pair: (drawn.append(pair) or Figure(), f"{pair}"), pair=[(1, 7), (3, 8)])
     box.children[0].index = 1
     assert drawn == [(1, 7), (3, 8)] and box.children[0].options == (("(1, 7)", (1, 7)), ("(3, 8)", (3, 8)))
+
+
+# without a kernel
 
 
 def test_a_slider_of_frames(monkeypatch):
