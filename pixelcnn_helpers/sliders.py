@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import html
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 
@@ -138,6 +139,9 @@ def pictured(draw: Callable[[], tuple[Figure, str]], controls: Iterable, width: 
 
     Moves that come while it draws are not queued up: it then draws once, for where the controls are now.
     """
+    # JupyterLab sends each control's first move to the kernel's main thread and its later ones to a thread for widgets.
+    # Drawn side by side, an older picture could end last and stay.
+    one_at_a_time = threading.RLock()
     picture = widgets.Image(format="png", layout=widgets.Layout(width=f"{width}px", max_width="100%"))
     words = widgets.HTML()
     words.add_class("pixelcnn-words")
@@ -145,13 +149,14 @@ def pictured(draw: Callable[[], tuple[Figure, str]], controls: Iterable, width: 
 
     def redraw() -> None:
         nonlocal waiting
-        waiting = False
-        try:
-            figure, text = draw()
-            picture.value = png(figure, crop=False)
-        except ValueError as error:
-            text = f"{error}"
-        words.value = html.escape(text)
+        with one_at_a_time:
+            waiting = False  # before the controls are read: a move from here on asks for another drawing
+            try:
+                figure, text = draw()
+                picture.value = png(figure, crop=False)
+            except ValueError as error:
+                text = f"{error}"
+            words.value = html.escape(text)
 
     def redraw_later() -> None:
         try:

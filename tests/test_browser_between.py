@@ -23,16 +23,16 @@ def page(tmp_path_factory):
         yield page
 
 
-def arrives(page, label: str) -> None:
+def arrives(page, label: str, **further) -> None:
     """Wait for what the plain function draws for a label with the noise of now."""
-    wanted = expected(page, label)
+    wanted = expected(page, label, **further)
     wait(lambda: shown(page) == wanted, SECONDS, f"the picture of {label}")
 
 
-def expected(page, label: str, further: int = 0) -> tuple[str, str]:
+def expected(page, label: str, further: int = 0, temperature: float = 1.0) -> tuple[str, str]:
     """That picture and its words, as `shown` tells them; or those with noise so much further."""
     told = page.execute(f"""if 1:
-        figure, words = draw(model, pch.soft_label({label}, 10), judge, 2, drawn[-1][4] + {further})
+        figure, words = draw(model, pch.soft_label({label}, 10), judge, 2, drawn[-1][4] + {further}, {temperature})
         print(hashlib.sha256(plots.png(figure, crop=False)).hexdigest(), words)""")
     return tuple(told.strip().split(" ", 1))
 
@@ -76,6 +76,27 @@ def test_another_pair_by_keyboard(page):
     assert page.value("pair") == "4 → 9"
     arrives(page, "{9: 1.0}")
     page.move("pair", "Home")
+    arrives(page, "{7: 1.0}")
+
+
+def test_a_move_while_the_first_one_of_its_slider_is_drawn(page):
+    """JupyterLab sends it to the kernel's main thread, and the next one to another, which is not held up."""
+    page.execute("""if 1:
+        import time
+        asked, at_once = [], sliders.class_picture
+        def slow(*words):
+            asked.append(words)
+            if len(asked) == 1:
+                time.sleep(2)
+            return at_once(*words)
+        sliders.class_picture = slow""")
+    page.move("temperature", "ArrowRight")
+    page.page.wait_for_timeout(500)
+    page.move("temperature", "ArrowRight")
+    assert page.value("temperature") == "1.2"
+    arrives(page, "{7: 1.0}", temperature=1.2)
+    page.execute("assert len(asked) == 2; sliders.class_picture = at_once")
+    page.move("temperature", *["ArrowLeft"] * 2)
     arrives(page, "{7: 1.0}")
 
 

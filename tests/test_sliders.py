@@ -5,6 +5,8 @@ import base64
 import io
 import json
 import re
+import threading
+import time
 
 import ipywidgets
 import pytest
@@ -150,6 +152,35 @@ def test_in_a_kernel_moves_that_wait_are_drawn_once(large, monkeypatch):
         assert drawn == [0, 50, 7] and words.value == "7"
 
     asyncio.run(move())
+
+
+def test_moves_in_two_threads_of_a_kernel_end_on_the_last():
+    """JupyterLab sends a control's first move to one thread and its next to another."""
+    first_began, first_may_end = threading.Event(), threading.Event()
+
+    def draw():
+        value = control.value
+        if value == 1:
+            first_began.set()
+            first_may_end.wait(20)
+        return plots.axes(width=1 + value, height=1)[0], f"{value}"
+
+    async def move(value):
+        control.value = value
+        await asyncio.sleep(10 * sliders.PAUSE)
+
+    control = ipywidgets.IntSlider()
+    picture, words = sliders.pictured(draw, [control], 100)
+    threads = [threading.Thread(target=asyncio.run, args=[move(value)]) for value in (1, 2)]
+    threads[0].start()
+    assert first_began.wait(20)
+    threads[1].start()
+    time.sleep(10 * sliders.PAUSE)  # the second would have drawn by now
+    first_may_end.set()
+    for thread in threads:
+        thread.join(20)
+    assert words.value == "2"
+    assert picture.value == plots.png(draw()[0], crop=False)
 
 
 def test_in_a_kernel_an_error_is_shown(large, monkeypatch):
