@@ -139,8 +139,8 @@ def pictured(draw: Callable[[], tuple[Figure, str]], controls: Iterable, width: 
 
     Moves that come while it draws are not queued up: it then draws once, for where the controls are now.
     """
-    # JupyterLab sends each control's first move to the kernel's main thread and its later ones to a thread for widgets.
-    # Drawn side by side, an older picture could end last and stay.
+    # With JupyterLab, ipykernel 7 hands a control's first move to its main thread and later ones to another. Drawn side
+    # by side, an older picture could end last and stay.
     one_at_a_time = threading.RLock()
     picture = widgets.Image(format="png", layout=widgets.Layout(width=f"{width}px", max_width="100%"))
     words = widgets.HTML()

@@ -277,6 +277,15 @@ def shown(page) -> tuple[str, str]:
     return hashlib.sha256(page.picture_bytes()).hexdigest(), page.words()
 
 
+def wait_for_picture(page, wanted: tuple[str, str], what: str) -> None:
+    """Wait until the page shows this, told as `shown` does."""
+    try:
+        wait(lambda: shown(page) == wanted, SECONDS, what)
+    except TimeoutError as error:
+        error.add_note(f"the words on the page:\n{page.words()}\nthose waited for:\n{wanted[1]}\n{page.errors()}")
+        raise
+
+
 def step(page, slider: str, key: str, seconds: float = SECONDS) -> tuple[str, str]:
     """Press one key; what is shown then. If the slider moved, both the picture and the words must become new."""
     value, (picture, words) = page.value(slider), shown(page)

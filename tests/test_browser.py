@@ -4,7 +4,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from browser import QUIET, SECONDS, check, chromium, opened, photographed, shown, step, wait
+from browser import QUIET, check, chromium, opened, photographed, step, wait_for_picture
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "02_blind_spot.ipynb"
 SLIDERS = "layers", "kernel"
@@ -33,7 +33,7 @@ def arrives(page) -> None:
         unmoved = picture_slider(draw, **{ {slider: [value] for slider, value in values.items()} })
         picture, = (child for child in unmoved.children if type(child) is ipywidgets.Image)
         print(hashlib.sha256(picture.value).hexdigest(), draw(**{values})[1])""")
-    wait(lambda: shown(page) == tuple(drawn.strip().split(" ", 1)), SECONDS, f"the picture and the words of {values}")
+    wait_for_picture(page, tuple(drawn.strip().split(" ", 1)), f"the picture and the words of {values}")
 
 
 @pytest.mark.parametrize("slider", SLIDERS)

@@ -3,7 +3,7 @@
 import hashlib
 
 import pytest
-from browser import QUIET, SECONDS, check, opened, photographed, shown, step, wait
+from browser import QUIET, SECONDS, check, opened, photographed, shown, step, wait, wait_for_picture
 
 CELLS = [
     "import hashlib, os\nos.environ['OMP_NUM_THREADS'] = '1'\nimport pixelcnn_helpers as pch",
@@ -25,8 +25,7 @@ def page(tmp_path_factory):
 
 def arrives(page, label: str, **further) -> None:
     """Wait for what the plain function draws for a label with the noise of now."""
-    wanted = expected(page, label, **further)
-    wait(lambda: shown(page) == wanted, SECONDS, f"the picture of {label}")
+    wait_for_picture(page, expected(page, label, **further), f"the picture of {label}")
 
 
 def expected(page, label: str, further: int = 0, temperature: float = 1.0) -> tuple[str, str]:
@@ -57,7 +56,7 @@ def test_new_noise_and_all_classes(page):
     arrives(page, "{7: 1.0}")
     other = expected(page, "{7: 1.0}", further=2)
     page.click("new noise")
-    wait(lambda: shown(page) == other, SECONDS, "another 7")
+    wait_for_picture(page, other, "another 7")
     assert not page.slider("3").is_visible() and page.slider("weight").is_visible()
     page.click("all classes")
     assert page.slider("3").is_visible() and not page.slider("weight").is_visible()
@@ -80,7 +79,9 @@ def test_another_pair_by_keyboard(page):
 
 
 def test_a_move_while_the_first_one_of_its_slider_is_drawn(page):
-    """JupyterLab sends it to the kernel's main thread, and the next one to another, which is not held up."""
+    """It came to the kernel's main thread, and the next one comes to another, which is not held up."""
+    page.move("weight", "End")
+    arrives(page, "{7: 1.0}")
     page.execute("""if 1:
         import time
         asked, at_once = [], sliders.class_picture

@@ -155,7 +155,7 @@ def test_in_a_kernel_moves_that_wait_are_drawn_once(large, monkeypatch):
 
 
 def test_moves_in_two_threads_of_a_kernel_end_on_the_last():
-    """JupyterLab sends a control's first move to one thread and its next to another."""
+    """ipykernel 7 may hand a control's first move to one thread and its next to another."""
     first_began, first_may_end = threading.Event(), threading.Event()
 
     def draw():
