@@ -277,12 +277,13 @@ def shown(page) -> tuple[str, str]:
     return hashlib.sha256(page.picture_bytes()).hexdigest(), page.words()
 
 
-def wait_for_picture(page, wanted: tuple[str, str], what: str) -> None:
+def wait_for_picture(page, wanted: tuple[str, str], what: str, seconds: float = SECONDS) -> None:
     """Wait until the page shows this, told as `shown` does."""
     try:
-        wait(lambda: shown(page) == wanted, SECONDS, what)
+        wait(lambda: shown(page) == wanted, seconds, what)
     except TimeoutError as error:
-        error.add_note(f"the words on the page:\n{page.words()}\nthose waited for:\n{wanted[1]}\n{page.errors()}")
+        raised = page.page.evaluate("errors")  # left there for the test to ask for
+        error.add_note(f"the words on the page:\n{page.words()}\nthose waited for:\n{wanted[1]}\n{raised}")
         raise
 
 
@@ -305,5 +306,5 @@ def check(page, slider: str, seconds: float = SECONDS) -> None:
     assert step(page, slider, "Home", seconds) == seen[0]
     assert step(page, slider, "End", seconds) == seen[-1]
     page.move(slider, *["ArrowLeft", "ArrowRight"] * 9, "ArrowLeft", "ArrowLeft")
-    wait(lambda: shown(page) == seen[-3], seconds, f"20 quick keys on {slider} to arrive")
+    wait_for_picture(page, seen[-3], f"20 quick keys on {slider} to arrive", seconds)
     assert page.errors() == []

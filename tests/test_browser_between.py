@@ -23,9 +23,9 @@ def page(tmp_path_factory):
         yield page
 
 
-def arrives(page, label: str, **further) -> None:
+def arrives(page, label: str, temperature: float = 1.0) -> None:
     """Wait for what the plain function draws for a label with the noise of now."""
-    wait_for_picture(page, expected(page, label, **further), f"the picture of {label}")
+    wait_for_picture(page, expected(page, label, temperature=temperature), f"the picture of {label}")
 
 
 def expected(page, label: str, further: int = 0, temperature: float = 1.0) -> tuple[str, str]:
