@@ -1,64 +1,44 @@
-"""Layers, models, likelihoods and samplers of the PixelCNN tutorial."""
+"""Layers, models, likelihoods and samplers of the PixelCNN tutorial.
 
-from .between import sample_between
-from .classifiers import class_probabilities
-from .data import Dataset, load_digits, load_mnist, load_profile_data, profile, quantize, soft_label
-from .layers import GatedBlock, HorizontalConv2d, MaskedConv2d, VerticalConv2d
-from .likelihood import bits_per_dim, class_posterior, marginal_bits_per_dim, nats, pixel_nats, uniform_bits_per_dim
-from .masks import causal_mask
-from .measure import load_measurement
-from .models import GatedPixelCNN, PixelCNN, ShortcutPixelCNN
-from .notebook import start
-from .plots import animate, frame_slider, show
-from .pretrained import load_model, load_pretrained, pretrained_names, save_model
-from .receptive_field import assert_causal, blind_spot, effective_receptive_field, receptive_field
+This imports the core. A name of the wings, `page` and `studies`, is imported when it is first used.
+"""
+
+from importlib import import_module
+
+from .caching import incremental
+from .causality import assert_causal, blind_spot, effective_receptive_field, receptive_field
+from .data import load_digits, load_mnist, load_mnist_sample, quantize, soft_label
+from .layers import GatedBlock, HorizontalConv2d, MaskedConv2d, VerticalConv2d, causal_mask
+from .likelihood import bits_per_dim, class_posterior, nats, pixel_nats
+from .models import GatedPixelCNN, PixelCNN
+from .pretrained import load_measurement, load_model, load_pretrained, pretrained_names, save_model
 from .sampling import guesses, naive_sample, sample
-from .sliders import class_picture, class_slider, picture_slider
 from .training import History, fit
 
 __all__ = [
-    "Dataset",
-    "GatedBlock",
-    "GatedPixelCNN",
-    "History",
-    "HorizontalConv2d",
-    "MaskedConv2d",
-    "PixelCNN",
-    "ShortcutPixelCNN",
-    "VerticalConv2d",
-    "animate",
-    "assert_causal",
-    "bits_per_dim",
-    "blind_spot",
-    "causal_mask",
-    "class_picture",
-    "class_posterior",
-    "class_probabilities",
-    "class_slider",
-    "effective_receptive_field",
-    "fit",
-    "frame_slider",
-    "guesses",
-    "load_digits",
-    "load_measurement",
-    "load_mnist",
-    "load_model",
-    "load_pretrained",
-    "load_profile_data",
-    "marginal_bits_per_dim",
-    "naive_sample",
-    "nats",
-    "picture_slider",
-    "pixel_nats",
-    "pretrained_names",
-    "profile",
-    "quantize",
-    "receptive_field",
-    "sample",
-    "sample_between",
-    "save_model",
-    "show",
-    "soft_label",
-    "start",
-    "uniform_bits_per_dim",
-]
+    "Dataset", "GatedBlock", "GatedPixelCNN", "History", "HorizontalConv2d", "MaskedConv2d", "PixelCNN",
+    "ShortcutPixelCNN", "VerticalConv2d", "animate", "assert_causal", "bits_per_dim", "blind_spot", "causal_mask",
+    "class_picture", "class_posterior", "class_probabilities", "class_slider", "effective_receptive_field", "fit",
+    "frame_slider", "guesses", "incremental", "load_digits", "load_measurement", "load_mnist", "load_mnist_sample",
+    "load_model", "load_pretrained", "load_profile_data", "marginal_bits_per_dim", "naive_sample", "nats",
+    "picture_slider", "pixel_nats", "pretrained_names", "profile", "quantize", "receptive_field", "sample",
+    "sample_between", "save_model", "show", "soft_label", "start", "uniform_bits_per_dim",
+]  # fmt: skip
+
+_WINGS = {
+    "page.plots": ("animate", "frame_slider", "show"),
+    "page.sliders": ("class_picture", "class_slider", "picture_slider"),
+    "page.start": ("load_profile_data", "profile", "start"),
+    "studies.baselines": ("marginal_bits_per_dim", "uniform_bits_per_dim"),
+    "studies.between": ("sample_between",),
+    "studies.datasets": ("Dataset",),
+    "studies.judges": ("class_probabilities",),
+    "studies.shortcut": ("ShortcutPixelCNN",),
+}
+
+
+def __getattr__(name: str):
+    for module, names in _WINGS.items():
+        if name in names:
+            return getattr(import_module(f".{module}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

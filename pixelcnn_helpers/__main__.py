@@ -1,4 +1,7 @@
-"""`python -m pixelcnn_helpers`: the chores of the repository, from any folder, on a source checkout."""
+"""`python -m pixelcnn_helpers`: the commands of the repository, from any folder.
+
+`bench`, `train` and `evaluate` need no checkout.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import colab, pages, training
-
-ROOT = Path(__file__).resolve().parents[1]
+from .training import NoCompiler
 
 
-def main(arguments: list[str] | None = None, root: Path = ROOT) -> None:
-    parser = argparse.ArgumentParser(prog="python -m pixelcnn_helpers", description="The chores of the repository.")
+def main(arguments: list[str] | None = None, root: Path | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m pixelcnn_helpers", description="The commands of the repository.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
 
-    one = commands.add_parser("colab", help="write the repository's address into badges, set-up cells, pyproject.toml")
-    one.description = "Write the repository's address into pyproject.toml, README.md and the notebooks."
+    one = commands.add_parser("colab", help="write the repository's address, and Colab badges, where they belong")
+    one.description = "Write the repository's address into pyproject.toml, README.md and the notebooks, with badges."
     one.add_argument("repository", nargs="?", metavar="owner/name", help="default: where git's origin points to")
 
     one = commands.add_parser("notebooks", help="run the notebooks in place and clean their outputs")
@@ -25,6 +26,7 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> None:
     one.add_argument("names", nargs="*", metavar="name", help="01_masks, or its beginning; default: all of them")
 
     commands.add_parser("figures", help="draw the pictures of the README and of the notebooks' first cells")
+    commands.add_parser("mnist-sample", help="make the sample of MNIST that ships from the full data set")
 
     one = commands.add_parser("bench", help="time drawing or training on this machine")
     one.description = "Time drawing (cached, naive, guessing) or training (ours, the textbook's way) on this machine."
@@ -34,7 +36,7 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> None:
     one.add_argument("--json", metavar="FILE", help="write the tables there, too")
 
     one = commands.add_parser("train", help="train one of the networks that ship, and write its weights")
-    one.description = "Train a recipe of recipes.py and write pixelcnn_helpers/weights/NAME.safetensors."
+    one.description = "Train a recipe and write NAME.safetensors: in a checkout with the weights, else here."
     one.epilog = "Ctrl-C keeps a checkpoint in checkpoints/, from which --resume goes on."
     one.add_argument("recipe", help="conditional-mnist, say; a wrong name lists them all")
     one.add_argument("--resume", action="store_true", help="go on from the checkpoint, if there is one")
@@ -52,39 +54,60 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> None:
     one.add_argument("what", help="reach, equal-time or between")
 
     chosen = parser.parse_args(arguments)
-    if chosen.command == "bench":  # needs no checkout
-        from .bench import bench
-
-        bench(chosen.what, chosen.batches, chosen.repeats, chosen.json)
-        return
-    if not (root / "pyproject.toml").is_file() or not (root / "notebooks").is_dir():
-        sys.exit("This works on the repository's own files: clone it, and run `make lab` or `pip install -e .` there.")
-    if chosen.command in ("train", "evaluate", "measure"):
-        training.keep_memory()
     try:
-        if chosen.command == "colab":
-            colab.write_address(root, chosen.repository)
-        elif chosen.command == "notebooks":
-            pages.run_all(root, chosen.names)
-        elif chosen.command == "measure":
-            from .measure import measure
-
-            print(measure(chosen.what))
-        elif chosen.command in ("train", "evaluate"):
-            from . import recipes
-
-            if chosen.command == "evaluate":
-                recipes.evaluate(chosen.name, chosen.write)
-            elif recipes.train(chosen.recipe, chosen.resume, chosen.set) is None:
-                sys.exit(130)  # as a shell says it of Ctrl-C
-        else:
-            from . import figures  # trains a network: only where it is asked for
-
-            figures.main()
-    except (ValueError, FileNotFoundError, FloatingPointError, training.NoCompiler) as error:
+        run(chosen, root)
+    except (ValueError, FileNotFoundError, FloatingPointError, NoCompiler) as error:
         sys.exit(f"{parser.prog} {chosen.command}: {error}")
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(130)  # as shells say it of Ctrl-C
+
+
+def run(chosen: argparse.Namespace, root: Path | None) -> None:
+    """Run the command that was chosen; each imports what it needs."""
+    from .workshop.places import IN_CHECKOUT, ROOT
+
+    root = root or ROOT
+    in_checkout = IN_CHECKOUT if root is ROOT else (root / "notebooks").is_dir()
+    if chosen.command not in ("bench", "train", "evaluate") and not in_checkout:
+        sys.exit("This works on the repository's own files: clone it, and run `make lab` or `pip install -e .` there.")
+    if chosen.command in ("train", "evaluate", "measure"):
+        from .workshop.hardware import keep_memory
+
+        keep_memory()
+    match chosen.command:
+        case "bench":
+            from .workshop.bench import bench
+
+            bench(chosen.what, chosen.batches, chosen.repeats, chosen.json)
+        case "colab":
+            from .workshop.colab import write_address
+
+            write_address(root, chosen.repository)
+        case "notebooks":
+            from .workshop.pages import run_all
+
+            run_all(root, chosen.names)
+        case "figures":
+            from .workshop import figures
+
+            figures.main()
+        case "mnist-sample":
+            from .workshop.mnist_sample import make_sample
+
+            make_sample()
+        case "measure":
+            from .workshop.measure import measure
+
+            print(measure(chosen.what))
+        case "evaluate":
+            from .workshop.evaluate import evaluate
+
+            evaluate(chosen.name, chosen.write)
+        case "train":
+            from .workshop.train import train
+
+            if train(chosen.recipe, chosen.resume, chosen.set) is None:
+                sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""What bad input meets first: one clear sentence with the argument's name, what came and what is wanted."""
+"""Checks of arguments. Each error names the argument, what was given and what is wanted.
+
+They stand where a user hands something over, and nowhere further inside.
+"""
 
 from __future__ import annotations
 
@@ -11,53 +14,58 @@ INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)  # t
 
 
 def check_int(name: str, value, minimum: int) -> int:
-    """`value` as an int of at least `minimum`; a boolean is not a number here."""
+    """`value` as an int of at least `minimum`; a boolean is refused."""
     if isinstance(value, bool):
         raise TypeError(f"{name} must be an integer, got the boolean {value}")
     try:
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} must be an integer, got {_kind(value)}") from None
+        raise TypeError(f"{name} must be an integer, got {_described(value)}") from None
     if number < minimum:
         raise ValueError(f"{name} must be at least {minimum}, got {number}")
     return number
 
 
-def check_kernel_size(value) -> int:
-    """An odd kernel size: only an odd kernel has the centre tap that masks speak of."""
-    size = check_int("kernel_size", value, 1)
-    if size % 2 == 0:
-        raise ValueError(f"kernel_size must be odd, so that the kernel has a centre, got {size}")
-    return size
-
-
-def check_size(value) -> tuple[int, int]:
-    """An image's `(height, width)`, both at least 1."""
-    try:
-        height, width = value
-    except (TypeError, ValueError):
-        raise ValueError(f"size must be a pair (height, width), got {value!r}") from None
-    return check_int("size[0]", height, 1), check_int("size[1]", width, 1)
-
-
 def check_number(name: str, value, minimum: float = 0.0) -> float:
-    """A finite number of at least `minimum`; a boolean is not a number here."""
+    """A finite number of at least `minimum`; a boolean is refused."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a number, got {_kind(value)}")
+        raise TypeError(f"{name} must be a number, got {_described(value)}")
     if not minimum <= value < float("inf"):
         raise ValueError(f"{name} must be finite and at least {minimum:g}, got {value}")
     return float(value)
 
 
+def check_positive(name: str, value) -> float:
+    """A finite number above 0; a boolean is refused."""
+    number = check_number(name, value)
+    if number == 0:
+        raise ValueError(f"{name} must be above 0, got 0")
+    return number
+
+
+def check_two(name: str, value, wanted: str) -> tuple:
+    """The two parts of a pair."""
+    try:
+        first, second = value
+    except (TypeError, ValueError):
+        got = repr(value) if len(repr(value)) < 40 else type(value).__name__
+        raise ValueError(f"{name} must be a pair {wanted}, got {got}") from None
+    return first, second
+
+
+def check_size(value) -> tuple[int, int]:
+    """An image's `(height, width)`, both at least 1."""
+    height, width = check_two("size", value, "(height, width)")
+    return check_int("size[0]", height, 1), check_int("size[1]", width, 1)
+
+
 def check_images(images, levels: int, channels: int | None = None, name: str = "images", values: bool = True) -> None:
-    """Integer images `(N, C, H, W)`, N at least 1, values in `0 … levels-1` (not looked at without `values`)."""
+    """Integer images `(N, C, H, W)`, N at least 1, with values `0 … levels-1` (looked at if `values`)."""
     if not isinstance(images, torch.Tensor):
-        raise TypeError(f"{name} must be a torch tensor, got {_kind(images)}")
+        raise TypeError(f"{name} must be a torch tensor, got {_described(images)}")
     if images.dtype not in INTEGERS:
-        raise TypeError(
-            f"{name} must hold integers 0 … {levels - 1}, got {images.dtype}; "
-            "models scale their input themselves"
-        )
+        fix = "models scale their input themselves"
+        raise TypeError(f"{name} must hold integers 0 … {levels - 1}, got {images.dtype}; {fix}")
     if images.ndim != 4:
         raise ValueError(f"{name} must have the shape (N, C, H, W), got {tuple(images.shape)}")
     if not images.numel():
@@ -76,17 +84,15 @@ def check_labels(labels, count: int, classes: int, name: str = "labels") -> None
     """Label rows `(N, classes)` that sum to 1 for a model with classes, None for one without."""
     if classes == 0:
         if labels is not None:
-            raise ValueError(f"{name} must be None, since this model has no classes, got {_kind(labels)}")
+            raise ValueError(f"{name} must be None, since this model has no classes, got {_described(labels)}")
         return
     if labels is None:
         raise ValueError(f"{name} must be float rows (N, {classes}), since this model has {classes} classes, got None")
     if not isinstance(labels, torch.Tensor):
-        raise TypeError(f"{name} must be a torch tensor, got {_kind(labels)}")
+        raise TypeError(f"{name} must be a torch tensor, got {_described(labels)}")
     if not labels.is_floating_point():
-        raise TypeError(
-            f"{name} must be float rows (N, {classes}), got {labels.dtype}; "
-            f"torch.nn.functional.one_hot(labels, {classes}).float() makes them from integer classes"
-        )
+        fix = f"torch.nn.functional.one_hot(labels, {classes}).float() makes them from integer classes"
+        raise TypeError(f"{name} must be float rows (N, {classes}), got {labels.dtype}; {fix}")
     if labels.ndim != 2 or labels.shape[1] != classes:
         raise ValueError(f"{name} must have the shape (N, {classes}), got {tuple(labels.shape)}")
     if len(labels) != count:
@@ -101,9 +107,9 @@ def check_labels(labels, count: int, classes: int, name: str = "labels") -> None
 
 
 def check_model(model, wanted: str = "be asked for images") -> tuple[int, int, int]:
-    """A module's `(channels, levels, classes)`, without which nothing here knows what its logits mean."""
+    """The `(channels, levels, classes)` that a model carries; they say what its logits mean."""
     if not isinstance(model, torch.nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {_kind(model)}")
+        raise TypeError(f"model must be a torch.nn.Module, got {_described(model)}")
     missing = [name for name in ("channels", "levels") if not hasattr(model, name)]
     if missing:
         raise TypeError(f"model cannot {wanted}: {type(model).__name__} carries no {' and no '.join(missing)}")
@@ -118,12 +124,6 @@ def check_classes(model, wanted: str = "mix") -> int:
     return classes
 
 
-def check_walk(model) -> None:
-    """A model that can be walked through pixel by pixel."""
-    if not hasattr(model, "walk"):
-        raise TypeError(f'model offers no cached way, {type(model).__name__}.walk: use method="naive" or "guess"')
-
-
 def check_logits(logits: torch.Tensor, images: torch.Tensor, levels: int) -> torch.Tensor:
     """The logits that a model returned for images, if they are `(N, levels, C, H, W)`."""
     wanted = (len(images), levels, *images.shape[1:])
@@ -132,10 +132,5 @@ def check_logits(logits: torch.Tensor, images: torch.Tensor, levels: int) -> tor
     return logits
 
 
-def shipped(names) -> str:
-    """The names of what should have come with the package, for a sentence."""
-    return f"one of {', '.join(map(repr, names))}" if names else "none, for none are there: install the package again"
-
-
-def _kind(value) -> str:
-    return f"{type(value).__name__} {value!r}" if isinstance(value, (str, int, float)) else type(value).__name__
+def _described(value) -> str:
+    return f"{type(value).__name__} {value!r}" if isinstance(value, str | int | float) else type(value).__name__

@@ -1,39 +1,19 @@
-"""Images and labels: the digits that need no download, MNIST and its sisters, and fewer grey levels."""
+"""Images and labels: the bundled digits, MNIST and its variants, fewer grey levels, soft labels."""
 
 from __future__ import annotations
 
-import math
 import os
 import socket
-from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch.nn import functional as F
+from PIL import Image
 
 from .checks import check_images, check_int, check_number
 
 MNIST_VARIANTS = {"mnist": "MNIST", "fashion": "FashionMNIST", "emnist-letters": "EMNIST"}  # -> torchvision's class
-DIGITS_TRAIN = 1497  # of 1,797; the other 300 are held out
-
-
-@dataclass
-class Dataset:
-    """Images split into training and test: integers `(N, 1, H, W)` in `0 … levels-1`, integer classes `(N,)`."""
-
-    name: str
-    levels: int
-    train: torch.Tensor
-    train_classes: torch.Tensor
-    test: torch.Tensor
-    test_classes: torch.Tensor
-
-    def __str__(self) -> str:
-        height, width = self.train.shape[-2:]
-        return (
-            f"{self.name}: {len(self.train):,} training and {len(self.test):,} test images "
-            f"of {height}×{width} pixels, {self.levels} grey levels"
-        )
+SAMPLE = Path(__file__).parent / "sample"
 
 
 def load_digits() -> tuple[torch.Tensor, torch.Tensor]:
@@ -84,20 +64,29 @@ def load_mnist(train: bool = True, variant: str = "mnist") -> tuple[torch.Tensor
     return images, classes
 
 
+def load_mnist_sample(train: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+    """The part of MNIST that ships with the package: no download, no network.
+
+    1,000 training or 1,000 test digits: the first 100 of each class, in MNIST's own order.
+    Returns uint8 images `(1000, 1, 28, 28)` with 256 levels and integer classes `(1000,)`, as `load_mnist` does.
+    Source: Y. LeCun, C. Cortes and C. Burges, under CC BY-SA 3.0.
+    """
+    with Image.open(SAMPLE / f"{'train' if train else 'test'}.png") as sheet:
+        classes = torch.tensor([int(digit) for digit in sheet.text["classes"]])
+        pixels = torch.from_numpy(np.array(sheet))  # rows of digits
+    tiles = pixels.unflatten(1, (-1, 28)).unflatten(0, (-1, 28))  # (rows, 28, cols, 28)
+    return tiles.transpose(1, 2).flatten(0, 1)[:, None].contiguous(), classes
+
+
 def _open(kind, folder: Path, options: dict):
     """torchvision's data set, downloaded if it is not there."""
     try:
         return kind(folder, **options)
     except RuntimeError as error:
-        if "not found" not in str(error):  # torchvision's word for "not there"
+        if "not found" not in str(error):  # torchvision's words for a missing file
             raise
-    return _download(kind, folder, options)
-
-
-def _download(kind, folder: Path, options: dict):
-    """torchvision's download, which would otherwise wait for ever on a network that swallows packets."""
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(20)
+    socket.setdefaulttimeout(20)  # torchvision sets none, and would wait for ever on a network that drops packets
     try:
         return kind(folder, download=True, **options)
     except Exception as error:  # no network, half an answer, a wrong checksum, a folder that cannot be written
@@ -128,38 +117,6 @@ def quantize(images: torch.Tensor, levels: int, source_levels: int = 256) -> tor
     return table.to(images.device, torch.uint8 if levels <= 256 else torch.int64)[images.int()]
 
 
-def rotated(images: torch.Tensor, degrees: float, generator: torch.Generator | None = None) -> torch.Tensor:
-    """Each image turned about its centre by its own random angle, evenly spread over `-degrees … degrees`.
-
-    images: integers `(N, C, H, W)`; returns the same type and shape. Levels in between are rounded, and what comes in
-    from outside is 0, so turn images of many levels and quantize them afterwards.
-    """
-    check_images(images, 256, values=False)
-    degrees, device = check_number("degrees", degrees), images.device
-    if images.shape[-2] != images.shape[-1]:
-        raise ValueError(f"images must be square to be turned, got {images.shape[-2]}×{images.shape[-1]} pixels")
-    angle = (torch.rand(len(images), device=device, generator=generator) * 2 - 1) * degrees * math.pi / 180
-    zero = torch.zeros_like(angle)
-    return moved(images.float(), angle, zero + 1, zero, zero).round().to(images.dtype)
-
-
-def moved(images: torch.Tensor, angle, scale, across, down) -> torch.Tensor:
-    """Float images `(N, C, H, W)`, each turned, scaled and shifted by its own amount; from outside comes 0.
-
-    Four tensors `(N,)`: angles in radians, the part of the image that fills the frame, shifts in halves of an image.
-    """
-    cos, sin = scale * angle.cos(), scale * angle.sin()
-    turns = torch.stack([cos, -sin, across, sin, cos, down], 1).view(-1, 2, 3)
-    grid = F.affine_grid(turns, list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, align_corners=False)
-
-
-def bernoulli(images: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-    """Black and white drawn afresh: 1 with probability x/255. Integers `(N, C, H, W)` of 256 levels -> uint8 0 or 1."""
-    check_images(images, 256)
-    return torch.bernoulli(images.float() / 255, generator=generator).to(torch.uint8)
-
-
 def soft_label(weights: dict[int, float], classes: int) -> torch.Tensor:
     """One label row, float `(1, classes)`, from weights of classes: `soft_label({1: 0.3, 7: 0.7}, classes=10)`.
 
@@ -178,49 +135,3 @@ def soft_label(weights: dict[int, float], classes: int) -> torch.Tensor:
     if abs(total - 1) > 1e-6:
         raise ValueError(f"weights must sum to 1, got {total:g} from {weights}")
     return row
-
-
-def profile() -> str:
-    """`"quick"` or `"full"`: `PIXELCNN_PROFILE`, else full where there is a GPU. ValueError for another word."""
-    chosen = os.environ.get("PIXELCNN_PROFILE") or ("full" if torch.cuda.is_available() else "quick")
-    if chosen not in ("quick", "full"):
-        raise ValueError(f'PIXELCNN_PROFILE must be "quick" or "full", got {chosen!r}')
-    return chosen
-
-
-def load_profile_data(levels: int | None = None) -> Dataset:
-    """What the notebooks train on: the bundled digits in the quick profile, MNIST in the full one.
-
-    levels: None keeps the data's own, 17 or 256. Without MNIST and without network the full profile says so in one line
-    and goes on with the bundled digits.
-    """
-    if profile() == "full":
-        try:
-            return _with_levels(load_dataset("mnist"), levels)
-        except FileNotFoundError as error:
-            print(f"Going on with the bundled digits. {error}")
-    return _with_levels(load_dataset("digits"), levels)
-
-
-def load_dataset(name: str) -> Dataset:
-    """Training and test images in full resolution: "digits", the bundled ones, or a variant of `load_mnist`."""
-    if name in MNIST_VARIANTS:
-        (train, train_classes), (test, test_classes) = (load_mnist(part, name) for part in (True, False))
-        return Dataset(MNIST_VARIANTS[name], 256, train, train_classes, test, test_classes)
-    if name != "digits":
-        known = ", ".join(map(repr, ["digits", *MNIST_VARIANTS]))
-        raise ValueError(f"name must be one of {known}, got {name!r}")
-    images, classes = load_digits()
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
-    images, classes = images[order], classes[order]
-    held = slice(DIGITS_TRAIN, None)
-    return Dataset(
-        "bundled digits", 17, images[:DIGITS_TRAIN], classes[:DIGITS_TRAIN], images[held], classes[held]
-    )
-
-
-def _with_levels(data: Dataset, levels: int | None) -> Dataset:
-    if levels is not None and levels != data.levels:
-        data.train, data.test = (quantize(images, levels, data.levels) for images in (data.train, data.test))
-        data.levels = levels
-    return data

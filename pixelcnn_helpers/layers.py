@@ -1,4 +1,4 @@
-"""Convolutions that keep to raster order. All map `(N, in, H, W)` to `(N, out, H, W)`."""
+"""Masks, and convolutions that keep to raster order. Every layer maps `(N, in, H, W)` to `(N, out, H, W)`."""
 
 from __future__ import annotations
 
@@ -6,18 +6,51 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .checks import check_int, check_kernel_size
-from .masks import causal_mask
-from .walks import Line, MaskedWalk, Pointwise, Rows
+from .checks import check_int
+
+
+def causal_mask(
+    kernel_size: int, mask_type: str, in_channels: int = 1, out_channels: int = 1, groups: int = 1
+) -> torch.Tensor:
+    """The 0/1 mask that keeps a square kernel from seeing pixels that come later in raster order.
+
+    Type "A" is for the first layer, whose input is the image: its centre is closed. Type "B" is for later layers, whose
+    input is features: its centre is open. With more than one group, the channels are split evenly, in order, into
+    groups that follow one another at each pixel (R, then G, then B). At the centre, an output of group g sees the
+    inputs of the groups before g ("A"), or of these and g ("B"). For a kernel of 5×5, and for three groups:
+
+        A   1 1 1 1 1     B   1 1 1 1 1     A, centre   from  R G B     B, centre   from  R G B
+            1 1 1 1 1         1 1 1 1 1             to R      0 0 0             to R      1 0 0
+            1 1 0 0 0         1 1 1 0 0             to G      1 0 0             to G      1 1 0
+            0 0 0 0 0         0 0 0 0 0             to B      1 1 0             to B      1 1 1
+            0 0 0 0 0         0 0 0 0 0
+
+    Returns float32 `(out_channels, in_channels, kernel_size, kernel_size)`.
+    Raises ValueError for an even kernel, an unknown type, or channels that do not split evenly.
+    Source: van den Oord et al. 2016, Pixel Recurrent Neural Networks, arXiv 1601.06759, section 3.4 and figure 2.
+    """
+    half = check_kernel_size(kernel_size) // 2
+    if mask_type not in ("A", "B"):
+        raise ValueError(f'mask_type must be "A" or "B", got {mask_type!r}')
+    groups = check_int("groups", groups, 1)
+    source = _channel_groups("in_channels", in_channels, groups)  # (in,)
+    target = _channel_groups("out_channels", out_channels, groups)  # (out,)
+
+    mask = torch.zeros(len(target), len(source), kernel_size, kernel_size)
+    mask[:, :, :half] = 1  # the rows above
+    mask[:, :, half, :half] = 1  # the same row, to the left
+    open_centre = target[:, None] > source if mask_type == "A" else target[:, None] >= source
+    mask[:, :, half, half] = open_centre.float()  # (out, in)
+    return mask
 
 
 class MaskedConv2d(nn.Conv2d):
     """A square convolution whose kernel is multiplied by a `causal_mask` in every forward pass.
 
-    `groups` counts the colour groups of the mask (3 for R, G, B); it does not split the convolution.
-    `dilation`, `device` and `dtype` are those of `nn.Conv2d`; stride is 1, zeros around the image keep H and W.
-    The mask is a buffer: it moves with `.to(...)`, is saved in `state_dict`, and the weight is never changed.
-
+    groups: the colour groups of the mask, 3 for R, G, B; they do not split the convolution.
+    dilation, device, dtype: as for `nn.Conv2d`. The stride is 1, and zeros around the image keep H and W.
+    The mask is a buffer: it moves with `.to(...)` and is saved in `state_dict`. The weight is never changed.
+    `reach` is the number of pixels that the kernel spans to each side.
     Raises ValueError where `causal_mask` does. Source: van den Oord et al. 2016, arXiv 1601.06759, section 3.4.
     """
 
@@ -26,44 +59,35 @@ class MaskedConv2d(nn.Conv2d):
         device=None, dtype=None,
     ):
         mask = causal_mask(kernel_size, mask_type, in_channels, out_channels, groups)
-        dilation = check_int("dilation", dilation, 1)
-        self.reach = kernel_size // 2 * dilation  # pixels up, left and right that the kernel spans
+        self.reach = kernel_size // 2 * check_int("dilation", dilation, 1)
         super().__init__(
             in_channels, out_channels, kernel_size, padding=self.reach, dilation=dilation, bias=bias,
             device=device, dtype=dtype,
         )
         self.mask_type, self.colour_groups = mask_type, groups
-        self.register_buffer("mask", mask.to(self.weight))
+        self.register_buffer("mask", mask.to(self.weight))  # (out, in, k, k)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self._conv_forward(x, self.weight * self.mask, self.bias)
+        return self._conv_forward(x, self.masked_weight(), self.bias)
 
-    def walk(self, n: int, size: tuple[int, int], scale=None, shift=None) -> MaskedWalk:
-        """The same convolution, row by row and pixel by pixel; scale and shift `(out,)`: of a norm behind it."""
-        weight, bias = self.weight * self.mask, self.bias
-        bias = weight.new_zeros(len(weight)) if bias is None else bias
-        if scale is not None:
-            weight, bias = weight * scale[:, None, None, None], bias * scale + shift
-        half, dilation = self.kernel_size[0] // 2, self.dilation[0]
-        rows = Rows(weight[:, :, :half], bias, self.reach, dilation, n, size) if half else None
-        line = Line(weight[:, :, half, : half + 1], self.reach, dilation, n, size[1], self.colour_groups)
-        return MaskedWalk(rows, line, bias, self.colour_groups)
-
-    def walk_pointwise(self) -> Pointwise:
-        """A 1×1 convolution has nothing to keep: at a pixel it is a matrix product."""
-        return Pointwise((self.weight * self.mask)[:, :, 0, 0], self.bias, self.colour_groups)
+    def masked_weight(self) -> torch.Tensor:
+        """The weight with its closed taps at 0, `(out, in, k, k)`."""
+        return self.weight * self.mask
 
     def extra_repr(self) -> str:
         return f"{self.mask_type!r}, {super().extra_repr()}, colour_groups={self.colour_groups}"
 
 
 class VerticalConv2d(nn.Conv2d):
-    """The vertical stack's convolution: a kernel as wide as the square one, cut off below its centre row.
+    """The vertical stack's convolution: a kernel as wide as the square one that ends at the centre row.
 
-    With `first` the input is the image, and only the rows above are seen. Otherwise the input is vertical
-    features, which hold nothing of their own row yet, so that the own row (all of it, right side too) is open.
-    Half a kernel and a shift, where others multiply half of a square by zero: no mask is needed.
+    With `first` the input is the image, and only rows above the pixel (o) are seen. A later layer's input is vertical
+    features, which depend on the rows above theirs only, so the whole centre row is open. For a kernel of 3×3:
 
+        first   x x x     later   x x x
+                  o               x ⊗ x
+
+    Half a kernel and a shift do what a square kernel with a mask does, without multiplying by zeros.
     Raises ValueError for an even kernel, and for a first kernel of 1, which would see nothing.
     Source: van den Oord et al. 2016, arXiv 1606.05328, section 2.2 and figure 1 (right).
     """
@@ -79,130 +103,111 @@ class VerticalConv2d(nn.Conv2d):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = F.pad(x, (0, 0, self.reach, 0))  # empty rows above the image
         if self.first:
-            x = x[:, :, : -self.dilation[0]]  # one step up: the lowest tap lies on the row above
+            x = x[:, :, : -self.dilation[0]]  # without the last row: the lowest tap lies on the row above
         return super().forward(x)
-
-    def walk(self, n: int, size: tuple[int, int]) -> Rows:
-        """The same convolution, one row at a time."""
-        return Rows(self.weight, self.bias, self.reach, self.dilation[0], n, size)
 
 
 class HorizontalConv2d(nn.Conv2d):
-    """The horizontal stack's convolution: one row, cut off right of its centre.
+    """The horizontal stack's convolution: one row of taps that ends at the centre.
 
-    With `first` (type A) the own position is closed, otherwise (type B) it is open. With `groups` = 3 the centre tap
-    follows the group mask of its type instead: green sees its own red, blue its own red and green.
+    With `first` (type A) the pixel itself (o) is closed, otherwise (type B) it is open. For a kernel of 5:
 
+        first   x x o     later   x x ⊗
+
+    With `groups` = 3 the centre tap follows the group mask of its type: green sees its own red, blue both.
     Raises ValueError for an even kernel, channels that do not split evenly, and a kernel that would see nothing.
     Source: van den Oord et al. 2016, arXiv 1606.05328, section 2.2 and figure 2.
     """
 
     def __init__(self, in_channels, out_channels, kernel_size, first=False, dilation=1, groups=1, bias=True):
-        groups = check_int("groups", groups, 1)
-        if not isinstance(first, bool):
-            raise TypeError(f"first must be True or False, got {first!r}")
-        closed = first and groups == 1  # no tap on the own position at all
-        self.reach, taps = _half_kernel(kernel_size, closed, dilation)
         centre = causal_mask(1, "A" if first else "B", in_channels, out_channels, groups)  # (out, in, 1, 1)
+        self.reach, taps = _half_kernel(kernel_size, first, dilation, centre_exists=groups > 1)
         super().__init__(in_channels, out_channels, (1, taps), dilation=dilation, bias=bias)
-        self.closed, self.colour_groups = closed, groups
+        self.closed = first and groups == 1  # there is no centre tap
+        self.colour_groups = groups
         if groups > 1:
             left = torch.ones(out_channels, in_channels, 1, taps - 1)
-            self.register_buffer("mask", torch.cat([left, centre], 3))
+            self.register_buffer("mask", torch.cat([left, centre], 3))  # (out, in, 1, taps)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = F.pad(x, (self.reach, 0))  # empty columns left of the image
         if self.closed:
-            x = x[:, :, :, : -self.dilation[1]]  # one step left: the last tap lies on the pixel before
+            x = x[:, :, :, : -self.dilation[1]]  # without the last column: the last tap lies on the pixel before
         return self._conv_forward(x, self.masked_weight(), self.bias)
 
     def masked_weight(self) -> torch.Tensor:
+        """The weight with its closed taps at 0, `(out, in, 1, taps)`."""
         return self.weight * self.mask if self.colour_groups > 1 else self.weight
-
-    def walk(self, n: int, width: int) -> Line:
-        """The same convolution without its bias, one pixel at a time."""
-        weight = self.masked_weight()[:, :, 0]
-        return Line(weight, self.reach, self.dilation[1], n, width, self.colour_groups)
 
 
 class GatedBlock(nn.Module):
-    """One step of the two stacks: each convolved to twice its features, and gated, tanh ⊙ σ.
+    """One step of the two stacks: each is convolved to twice its features and gated, tanh ⊙ σ.
 
-    features: of each stack, in and out; they split evenly into `groups` colours. classes: 0 without condition.
-    `forward(v, h, labels=None)` takes both stacks `(N, features, H, W)` and label rows `(N, classes)`, and returns
-    `(v, h, gated)`: the stacks after this block, and what the horizontal one passed its gate, for the skip to the head.
+    features: of each stack, in and out; they split evenly into `groups` colours. classes: 0 without labels.
+    residual: False leaves out the 1×1 back to the horizontal stack, which nothing reads after a network's last block.
+    `forward(v, h, labels=None)` takes both stacks `(N, features, H, W)` and label rows `(N, classes)`. It returns
+    `(v, h, gated)`: both stacks after this block, and the gated features of the horizontal one, for the skip.
 
-    The link from the vertical to the horizontal stack is taken before the gate. The residual runs round the horizontal
-    stack only. In colour everything on the horizontal path keeps the groups apart; the vertical one needs none.
+    The link from the vertical to the horizontal stack is taken before the gate. The residual is on the horizontal stack
+    only. In colour, every layer on the horizontal path keeps the groups apart; the vertical one needs no groups.
     Raises ValueError for an even kernel or features that do not split evenly.
     Source: van den Oord et al. 2016, arXiv 1606.05328, equation 2 and figure 2; the label as in equation 4.
     """
 
-    def __init__(self, features, kernel_size=3, dilation=1, classes=0, groups=1):
+    def __init__(self, features, kernel_size=3, dilation=1, classes=0, groups=1, residual=True):
         super().__init__()
-        classes, self.groups = check_int("classes", classes, 0), groups
-        features = check_int("features", features, 1)
+        features, classes = check_int("features", features, 1), check_int("classes", classes, 0)
+        self.groups = groups
         self.vertical = VerticalConv2d(features, 2 * features, kernel_size, dilation=dilation)
         self.reach = self.vertical.reach
-        # the link brings a bias, and so may these two go without
+        # the link has a bias that is added to this layer's output
         self.horizontal = HorizontalConv2d(
             features, 2 * features, kernel_size, dilation=dilation, groups=groups, bias=False
         )
         self.link = nn.Conv2d(2 * features, 2 * features, 1)
-        self.residual = MaskedConv2d("B", features, features, 1, groups=groups, bias=False)
+        self.residual = MaskedConv2d("B", features, features, 1, groups=groups, bias=False) if residual else None
         self.condition = nn.Linear(classes, 4 * features, bias=False) if classes else None
 
     def forward(self, v, h, labels=None):
-        v = self.vertical(v)  # (N, 2F, H, W), not gated yet
+        v = self.vertical(v)  # (N, 2F, H, W), before its gate
         z = self.horizontal(h) + self.link(v)
         if labels is not None:
-            for_v, for_h = self.condition(labels)[:, :, None, None].chunk(2, 1)  # a matrix product: mixtures are native
+            # a matrix product: one column of weights for each class, mixed as the label mixes the classes
+            for_v, for_h = self.condition(labels)[:, :, None, None].chunk(2, 1)
             v, z = v + for_v, z + for_h
         gated = gate(z, self.groups)
-        return gate(v), h + self.residual(gated), gated
-
-    def walk(self, labels, n: int, size: tuple[int, int]) -> GatedBlockWalk:
-        """The same block, row by row in the vertical stack and pixel by pixel in the horizontal one."""
-        return GatedBlockWalk(self, labels, n, size)
-
-
-class GatedBlockWalk:
-    """A `GatedBlock` that draws: `row` runs its vertical half for a row, `pixel` its horizontal half at a pixel."""
-
-    def __init__(self, block: GatedBlock, labels, n, size):
-        self.groups, self.link = block.groups, block.link
-        self.rows, self.line = block.vertical.walk(n, size), block.horizontal.walk(n, size[1])
-        self.residual = block.residual.walk_pointwise()
-        self.condition = None if labels is None else block.condition(labels).chunk(2, 1)
-
-    def row(self, row: int, v: torch.Tensor) -> torch.Tensor:
-        """A row of the vertical stack, `(N, F, W)`, before and after; what it sends across is kept."""
-        self.rows.put(row, v)
-        v = self.rows.row(row)
-        # the link as a matrix product, in the order in which the pixels will ask for it
-        z = F.linear(v.permute(2, 0, 1), self.link.weight[:, :, 0, 0], self.link.bias)  # (W, N, 2F)
-        if self.condition is not None:
-            v, z = v + self.condition[0][:, :, None], z + self.condition[1]
-        self.across = [part.unbind() for part in z.chunk(self.groups, 2)]
-        return gate(v)
-
-    def pixel(self, col: int, group: int, out: torch.Tensor) -> None:
-        """Write one group of what passes the gate at a pixel into `out`, `(N, F/groups)`."""
-        tanh, sigmoid = self.line.pixel(col, group, self.across[group][col]).chunk(2, 1)
-        torch.mul(tanh.tanh_(), sigmoid.sigmoid_(), out=out)
+        if self.residual is not None:
+            h = h + self.residual(gated)
+        return gate(v), h, gated
 
 
 def gate(x: torch.Tensor, groups: int = 1) -> torch.Tensor:
-    """tanh ⊙ σ: `(N, 2F, …)` -> `(N, F, …)`, where each colour group brings its own two halves."""
+    """tanh ⊙ σ: `(N, 2F, …)` -> `(N, F, …)`. Each colour group holds the inputs of its tanh, then those of its σ."""
     tanh, sigmoid = x.unflatten(1, (groups, 2, -1)).unbind(2)
     return (tanh.tanh() * sigmoid.sigmoid()).flatten(1, 2)
 
 
-def _half_kernel(kernel_size: int, closed: bool, dilation: int) -> tuple[int, int]:
-    """How many pixels a half kernel spans, and how many taps it has; a closed one stops before its centre."""
+def check_kernel_size(value) -> int:
+    """An odd kernel size, which has the centre tap that masks refer to."""
+    size = check_int("kernel_size", value, 1)
+    if size % 2 == 0:
+        raise ValueError(f"kernel_size must be odd, so that the kernel has a centre, got {size}")
+    return size
+
+
+def _channel_groups(name: str, channels: int, groups: int) -> torch.Tensor:
+    """The group of each channel, `0 … groups-1` in even runs: `(channels,)`."""
+    if check_int(name, channels, 1) % groups:
+        raise ValueError(f"{name} must split evenly into {groups} groups, got {channels}")
+    return torch.arange(channels) // (channels // groups)
+
+
+def _half_kernel(kernel_size: int, first: bool, dilation: int, centre_exists: bool = False) -> tuple[int, int]:
+    """The reach of a half kernel in pixels, and its number of taps; a first one has no centre, unless that exists."""
     half = check_kernel_size(kernel_size) // 2
-    if not isinstance(closed, bool):
-        raise TypeError(f"first must be True or False, got {closed!r}")
-    if closed and half == 0:
+    if not isinstance(first, bool):
+        raise TypeError(f"first must be True or False, got {first!r}")
+    taps = half + (centre_exists or not first)
+    if taps == 0:
         raise ValueError("kernel_size must be at least 3 in a first layer, got 1, which is empty without its centre")
-    return half * check_int("dilation", dilation, 1), half + (not closed)
+    return half * check_int("dilation", dilation, 1), taps

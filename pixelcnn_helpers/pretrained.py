@@ -1,8 +1,9 @@
-"""Weights in files: saving and loading one's own networks, and those that ship with the package."""
+"""Weights in files: saving and loading one's own networks, and what ships with the package."""
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 from pathlib import Path
 
@@ -11,31 +12,31 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from .checks import shipped
-from .classifiers import ConvClassifier, ResidualClassifier
-from .files import write_whole
-from .models import GatedPixelCNN, PixelCNN, ShortcutPixelCNN
+from .checkpoint import write_atomically
 
 WEIGHTS = Path(__file__).parent / "weights"
+MEASUREMENTS = Path(__file__).parent / "measurements"
 SUMS = "SHA256SUMS"  # beside the weights, as `sha256sum --check` reads it
+# The classes that a file may name, and where each is defined: imported when a file needs it.
 KINDS = {
-    kind.__name__: kind for kind in (PixelCNN, GatedPixelCNN, ShortcutPixelCNN, ConvClassifier, ResidualClassifier)
+    "PixelCNN": "models", "GatedPixelCNN": "models", "ShortcutPixelCNN": "studies.shortcut",
+    "ConvClassifier": "studies.judges", "ResidualClassifier": "studies.judges",
 }
 
 
 def save_model(model: nn.Module, path, card: dict | None = None) -> Path:
-    """Write a model's weights, what it takes to build it again, and a card, into one safetensors file.
+    """Write a model's weights, the arguments that build it again, and a card into one safetensors file.
 
-    card: whatever should be known about the weights, as JSON can hold it. The file is replaced only when the new one
-    is whole. Returns its path. Raises TypeError for what is no model and for a card that JSON cannot hold, ValueError
-    for another suffix than .safetensors.
+    card: whatever should be known about the weights, as JSON can hold it. The file is written atomically.
+    Returns its path. Raises TypeError for what is no model and for a card that JSON cannot hold, ValueError for
+    another suffix than .safetensors.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     path = _path(path)
     kind, size = type(model).__name__, getattr(model, "size", None)
-    config = model.config if KINDS.get(kind) is type(model) else None
-    about = {"class": kind, "config": config, "size": size if isinstance(size, (tuple, list)) else None}
+    config = model.config if kind in KINDS and kind_called(kind) is type(model) else None
+    about = {"class": kind, "config": config, "size": size if isinstance(size, tuple | list) else None}
     about = json.dumps(about, default=lambda number: number.item())  # NumPy's
     try:
         metadata = {"format": "pt", "model": about, "card": json.dumps(card or {}, allow_nan=False)}
@@ -49,17 +50,17 @@ def save_model(model: nn.Module, path, card: dict | None = None) -> Path:
     for name, value in state.items():
         if name.endswith("mask") and ((value == 0) | (value == 1)).all():
             state[name] = value.bool()  # a byte instead of four
-    write_whole(path, save(state, metadata))  # save_file would keep it from other users
+    write_atomically(path, save(state, metadata))  # save_file would make it unreadable for other users
     return path
 
 
 def load_model(path, model: nn.Module | None = None) -> tuple[nn.Module, dict]:
     """A model saved by `save_model`, in evaluation mode, and its card.
 
-    model: None builds a network of this package, in float32 on the CPU; for a class of your own, an instance that
-    receives the weights, in its precision and where it is.
-    Raises FileNotFoundError for a missing file, ValueError for a damaged one, one without what `save_model` writes, or
-    weights that do not fit the model (an instance of yours may then hold some of them), TypeError for what is no model.
+    model: None builds a network of this package, in float32 on the CPU. For a class of your own, pass an instance; it
+    receives the weights, in its precision and on its device.
+    Raises FileNotFoundError for a missing file, ValueError for a damaged one, one that `save_model` did not write, or
+    weights that do not fit the model (your instance may then hold some of them), TypeError for what is no model.
     """
     path = _path(path)
     if not isinstance(model, nn.Module | None):
@@ -78,12 +79,10 @@ def load_model(path, model: nn.Module | None = None) -> tuple[nn.Module, dict]:
         raise ValueError(f"{path} was not written by save_model: it says nothing about the model ({error})") from None
     if model is None:
         if kind not in KINDS or config is None:
-            raise ValueError(
-                f"{path} holds a {kind} that is not of this package: "
-                f"build it yourself and pass it, load_model(path, model={kind}(…))"
-            )
+            fix = f"build it yourself and pass it, load_model(path, model={kind}(…))"
+            raise ValueError(f"{path} holds a {kind} that is not of this package: {fix}")
         try:
-            model = KINDS[kind](**config)
+            model = kind_called(kind)(**config)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path} cannot be read by this version of the package, or is damaged: {error}") from None
     try:
@@ -96,20 +95,23 @@ def load_model(path, model: nn.Module | None = None) -> tuple[nn.Module, dict]:
     return model.eval(), card
 
 
+def kind_called(name: str) -> type[nn.Module]:
+    """The class of one of `KINDS`."""
+    return getattr(importlib.import_module(f".{KINDS[name]}", __package__), name)
+
+
 def load_pretrained(name: str) -> tuple[nn.Module, dict]:
     """A network that ships with the package, in evaluation mode on the CPU, and its card. No network is needed.
 
     name: one of `pretrained_names()`, "conditional-mnist" say. The card tells recipe, data, epochs, seconds, hardware,
     versions, history and what was measured on the test images.
-    Raises ValueError for an unknown name, for a file that is missing, damaged, or not the one that was published.
+    Raises ValueError for an unknown name, and for a file that is missing, damaged, or not the one that was published.
     """
     known = digests()
-    if name not in known:
-        raise ValueError(f"name must be {shipped(known)}, got {name!r}")
-    path = WEIGHTS / f"{name}.safetensors"
+    path = WEIGHTS / f"{_shipped(name, known)}.safetensors"
     if not path.is_file():
         raise ValueError(f"{path} is not there: install the package again")
-    if _sum(path) != known[name]:
+    if sha256(path) != known[name]:
         what = f"is not the file that was published (its SHA-256 is not in {SUMS})"
         raise ValueError(f"{path} {what}: install the package again")
     return load_model(path)
@@ -120,22 +122,39 @@ def pretrained_names() -> list[str]:
     return list(digests())
 
 
-def publish(path: Path) -> None:
-    """Write a weights file's SHA-256 into the list beside it."""
-    known = digests(path.parent) | {path.stem: _sum(path)}
-    lines = [f"{digest}  {name}.safetensors\n" for name, digest in sorted(known.items())]
-    write_whole(path.parent / SUMS, "".join(lines))
+def load_measurement(name: str) -> dict:
+    """A stored measurement, "reach" say: figures as JSON holds them, images as integer tensors `(N, C, H, W)`.
+
+    `python -m pixelcnn_helpers measure NAME` makes it anew. Raises ValueError for an unknown name.
+    """
+    path = MEASUREMENTS / f"{_shipped(name, sorted(file.stem for file in MEASUREMENTS.glob('*.json')))}.json"
+    return json.loads(path.read_text(encoding="utf-8"), object_hook=_unpacked)
+
+
+def _unpacked(found: dict):
+    """Images that a measurement stores as hexadecimal digits, one for each pixel; everything else as it is."""
+    if found.keys() != {"shape", "pixels"}:
+        return found
+    return torch.tensor([int(digit, 16) for digit in found["pixels"]], dtype=torch.uint8).view(found["shape"])
 
 
 def digests(folder: Path | None = None) -> dict[str, str]:
-    """Name -> SHA-256 of the list in the folder of the weights."""
+    """Name -> SHA-256, as the list in the folder of the weights has it."""
     path = (folder or WEIGHTS) / SUMS
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     return {name.removesuffix(".safetensors"): digest for digest, name in map(str.split, lines)}
 
 
-def _sum(path: Path) -> str:
+def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _shipped(name, names) -> str:
+    if name not in names:
+        listed = ", ".join(map(repr, names))
+        wanted = f"one of {listed}" if names else "none, for none are there: install the package again"
+        raise ValueError(f"name must be {wanted}, got {name!r}")
+    return name
 
 
 def _path(path) -> Path:

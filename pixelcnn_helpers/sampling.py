@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from itertools import product
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from .caching import incremental
 from .checks import (
     check_images,
     check_int,
@@ -18,11 +19,11 @@ from .checks import (
     check_model,
     check_number,
     check_size,
-    check_walk,
+    check_two,
 )
 from .models import device_of, evaluating
 
-SEEDS = 2**32  # of torch's generator on a processor: of a larger number it takes the lower bits only
+SEEDS = 2**32  # torch's CPU generator uses the lower 32 bits of a seed only
 METHODS = ("cached", "guess", "naive")
 
 
@@ -31,62 +32,68 @@ def sample(
     model, n=None, labels=None, size=None, *, seed=0, temperature=1.0, known=None, method="cached", start=None,
     progress=False,
 ) -> torch.Tensor:
-    """Draw images, the same as `naive_sample` would for the same seeds, hundreds of times faster.
+    """Draw images, one value after the other, in raster order, channels innermost.
 
-    method: "cached" keeps the features of earlier pixels, so that each is computed once; for models that offer `walk`.
-    "guess" draws all pixels at once from the current guess with the same noise, until nothing changes, beginning with
-    `start` `(n, C, H, W)` (None: zeros); for any model. "naive" is `naive_sample`. All are exact: in float64 the images
-    are equal, in float32 another order of summation may flip a level where two are almost equally good.
+    n: how many images; None takes the number of label rows, seeds or known images, else 1.
+    labels: float rows `(n, classes)` for a model with classes. size: `(H, W)`; None takes the model's own.
+    seed: image i has its own seed, `seed + i`, or `seed[i]` of a sequence. So it does not depend on its batch.
+    temperature: 1 draws from the model, less prefers likely levels, 0 always takes the likeliest.
+    known: `(images, mask)`, integers `(n or 1, C, H, W)` and booleans that broadcast to them. Values where the mask is
+    true are kept. (An unknown value depends on the known ones before it in raster order only.)
 
-    All else is as in `naive_sample`, arguments, result and errors; also TypeError for a model that offers no cached
-    way, ValueError for an unknown method or a `start` without "guess".
+    method: "cached" computes each feature once; for the models of this package and those registered with `incremental`.
+    "guess" draws all values in parallel from the current guess, with the same noise, until nothing changes; for any
+    model; it begins with `start` `(n, C, H, W)` (None: zeros). "naive" runs the whole network once for every value.
+    All three give the same images in float64. In float32 another order of summation may flip a level where two are
+    almost equally good.
+
+    Returns int64 images `(n, C, H, W)` on the model's device. The choice is `argmax(logits + temperature · noise)` with
+    the Gumbel noise of the seeds, see `row_noise`.
+    Raises ValueError or TypeError for arguments that do not fit the model or one another, TypeError for a model without
+    a cached way.
     Source: Ramachandran et al. 2017, arXiv 1704.06001 (cached); Song et al. 2021, arXiv 2002.03629 (guess).
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}")
-    if start is not None and method != "guess":
-        raise ValueError(f'start must be None, except with method="guess", got one with method={method!r}')
-    if method == "naive":
-        return naive_sample(
-            model, n, labels, size, seed=seed, temperature=temperature, known=known, progress=progress
-        )
     if method == "guess":
-        passes = guesses(
-            model, n, labels, size, seed=seed, temperature=temperature, known=known, start=start, progress=progress
-        )
-        return deque(passes, maxlen=1).pop()  # the last; those before are let go at once
-    task = _Task(model, n, labels, size, seed, temperature, known)
-    check_walk(model)
+        options = {"seed": seed, "temperature": temperature, "known": known, "start": start, "progress": progress}
+        return deque(guesses(model, n, labels, size, **options), maxlen=1).pop()  # keeps the last one only
+    if start is not None:
+        raise ValueError(f'start must be None, except with method="guess", got one with method={method!r}')
 
-    images, (height, width) = task.images, task.size
-    some_known = bool(task.mask.any())
-    noise = task.noise_by_pixel()  # (H, W, C, n, levels)
-    scale = model.scale(torch.arange(task.levels))  # each level as the network sees it
+    task = _Task(model, n, labels, size, seed, temperature, known)
+    images, mask = task.images, task.mask
     with evaluating(model):
-        labels = None if task.labels is None else task.labels.to(noise)
-        walk = model.walk(labels, len(images), task.size)
-        for row in tqdm(range(height), desc="sampling", unit="row", disable=not progress):
-            walk.row(row)
-            for col in range(width):
-                for channel in range(task.channels):
-                    drawn = (walk.pixel(col, channel) + noise[row, col, channel]).argmax(1)  # (n, levels) -> (n,)
-                    if some_known:
-                        here = images[:, channel, row, col]
-                        drawn = torch.where(task.mask[:, channel, row, col], here, drawn)
-                    images[:, channel, row, col] = drawn
-                    walk.put(col, channel, scale[drawn])
+        way = _WholePasses(task) if method == "naive" else incremental(model, task.labels, len(images), task.size)
+        for row, noise in task.rows(progress):  # noise: (W, C, n, levels)
+            way.row(row)
+            for col, channel in product(range(task.size[1]), range(task.channels)):
+                drawn = (way.pixel(col, channel) + noise[col, channel]).argmax(1)  # (n, levels) -> (n,)
+                if task.some_known:
+                    drawn = torch.where(mask[:, channel, row, col], images[:, channel, row, col], drawn)
+                images[:, channel, row, col] = drawn
+                way.put(col, channel, drawn)
     return images
+
+
+def naive_sample(
+    model, n=None, labels=None, size=None, *, seed=0, temperature=1.0, known=None, progress=False
+) -> torch.Tensor:
+    """Draw images the textbook way, one pass of the whole network for every value: `sample` with `method="naive"`."""
+    options = {"seed": seed, "temperature": temperature, "known": known, "progress": progress}
+    return sample(model, n, labels, size, method="naive", **options)
 
 
 @torch.no_grad()
 def guesses(
     model, n=None, labels=None, size=None, *, seed=0, temperature=1.0, known=None, start=None, progress=False
 ) -> Iterator[torch.Tensor]:
-    """The guesses of `method="guess"`, one for each pass of the network; the last repeats the one before: the sample.
+    """The guesses of `method="guess"`, one for each pass of the network; the last one repeats the one before.
 
-    Each draws all pixels in parallel from the guess before, with the noise of the seeds: a fixed-point iteration. After
-    pass k at least the first k values are right, so that at most one pass more than there are values is needed, and in
-    practice far fewer. ValueError for a model that does not settle by then: its logits see what comes later.
+    Each pass draws all values in parallel from the guess before, with the noise of the seeds: a fixed-point iteration.
+    After pass k at least the first k values are right. So it takes at most one pass more than there are values, and in
+    practice far fewer. The noise of all values is in memory at once, as large as the logits of a pass.
+    Arguments as for `sample`. Raises ValueError for a model that does not settle: its logits see what comes later.
     """
     task = _Task(model, n, labels, size, seed, temperature, known)
     images = task.images
@@ -95,13 +102,12 @@ def guesses(
         if start.shape != images.shape:
             raise ValueError(f"start must have the shape {tuple(images.shape)}, got {tuple(start.shape)}")
         images = torch.where(task.mask, images, start.to(images))
-    rows = () if task.labels is None else (task.labels,)
+    noise = torch.stack([row_noise for _, row_noise in task.rows()]).permute(3, 4, 2, 0, 1)  # (n, levels, C, H, W)
     bar = tqdm(desc="guessing", unit="pass", disable=not progress)
     with evaluating(model), bar:
         most = images[0].numel() + 1
         for _ in range(most):
-            logits = check_logits(model(images, *rows), images, task.levels)
-            drawn = torch.where(task.mask, images, (logits + task.temperature * task.noise).argmax(1))
+            drawn = torch.where(task.mask, images, (task.logits(images) + noise).argmax(1))
             bar.update()
             yield drawn
             if torch.equal(drawn, images):
@@ -110,81 +116,68 @@ def guesses(
     raise ValueError(f"model did not settle after {most} passes, so it cannot be causal: assert_causal shows where")
 
 
-@torch.no_grad()
-def naive_sample(
-    model, n=None, labels=None, size=None, *, seed=0, temperature=1.0, known=None, progress=False
-) -> torch.Tensor:
-    """Draw images the textbook way: one pass of the whole network for every value, in raster order, channels innermost.
-
-    n: how many images; None takes the count of label rows, seeds or known images, else 1.
-    labels: float rows `(n, classes)` for a model with classes. size: `(H, W)`, None takes the model's own.
-    seed: image i has its own seed, `seed + i`, or `seed[i]` of a sequence, so it does not depend on the batch it is in.
-    temperature: 1 draws from the model, less prefers likely levels, 0 always takes the likeliest.
-    known: `(images, mask)`, integers `(n or 1, C, H, W)` and booleans that broadcast to them; values where the mask is
-    true are kept. (An unknown value sees only the known ones before it in raster order.)
-
-    Returns int64 images `(n, C, H, W)` on the model's device. The choice is Gumbel-max with noise drawn beforehand:
-    `argmax(logits + temperature · noise)`.
-    Raises ValueError or TypeError for arguments that do not fit the model or one another.
-    """
-    task = _Task(model, n, labels, size, seed, temperature, known)
-    images, mask, noise, (height, width) = task.images, task.mask, task.noise, task.size
-    rows = () if task.labels is None else (task.labels,)
-
-    with evaluating(model):
-        for row in tqdm(range(height), desc="sampling", unit="row", disable=not progress):
-            for col in range(width):
-                for channel in range(task.channels):
-                    known_here, here = mask[:, channel, row, col], images[:, channel, row, col]
-                    if known_here.all():
-                        continue
-                    logits = check_logits(model(images, *rows), images, task.levels)[:, :, channel, row, col]
-                    drawn = (logits + task.temperature * noise[:, :, channel, row, col]).argmax(1)
-                    images[:, channel, row, col] = torch.where(known_here, here, drawn)
-    return images
-
-
 class _Task:
-    """What every way of drawing begins with, checked: the canvas, the mask of known values, the noise."""
+    """What every way of drawing begins with: checked arguments, the canvas, the mask of known values, the noise."""
 
     def __init__(self, model, n, labels, size, seed, temperature, known):
+        self.model = model
         self.channels, self.levels, classes = check_model(model)
-        given, mask = _known(known, self.channels, self.levels)
+        given = None if known is None else check_two("known", known, "(images, mask)")[0]
+        if known is not None:
+            check_images(given, self.levels, self.channels, name="known[0]")
         self.seeds = _seeds(seed, n, labels, given)
         check_labels(labels, len(self.seeds), classes)
-        self.size = _size(model, size, given)
+        self.size = image_size(model, size, given)
         self.temperature = check_number("temperature", temperature)
-        self.device = device_of(model)
         if not all(weight.isfinite().all() for weight in model.parameters()):
             raise ValueError("model has weights that are not finite: its training diverged")
-        self.weights = next(model.parameters(), torch.zeros((), device=self.device))
-        canvas = _canvas(given, mask, (len(self.seeds), self.channels, *self.size))
+        self.device = device_of(model)
+        dtype = next(model.parameters(), torch.zeros(())).dtype
+        self.noise_dtype = torch.promote_types(dtype, torch.float32)  # half precision would round the noise
+        canvas = _canvas(known, (len(self.seeds), self.channels, *self.size))
         self.images, self.mask = (part.to(self.device) for part in canvas)
-        self.labels = None if labels is None else labels.to(self.device)
+        self.labels = None if labels is None else labels.to(self.device, dtype)
+        self.some_known, self.all_known = bool(self.mask.any()), self.mask.all(0).cpu()
 
-    @cached_property
-    def noise(self) -> torch.Tensor:
-        """Gumbel noise `(n, levels, C, H, W)`."""
-        return gumbel_noise(self.seeds, self.levels, self.channels, self.size).to(self.device)
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
+        """The logits of all values in one pass, `(n, levels, C, H, W)`."""
+        rows = () if self.labels is None else (self.labels,)
+        return check_logits(self.model(images, *rows), images, self.levels)
 
-    def noise_by_pixel(self) -> torch.Tensor:
-        """The same noise times the temperature, `(H, W, C, n, levels)`, in the precision of the weights."""
-        noise = self.weights.new_empty(*self.size, self.channels, len(self.seeds), self.levels)
-        for i, seed in enumerate(self.seeds):  # one at a time: twice all of it would be large
-            noise[..., i, :] = gumbel_noise([seed], self.levels, self.channels, self.size)[0].permute(2, 3, 1, 0)
-        return noise.mul_(self.temperature)
+    def rows(self, progress: bool = False) -> Iterator[tuple[int, torch.Tensor]]:
+        """Each row's number, and its noise times the temperature, `(W, C, n, levels)`."""
+        generators = [torch.Generator().manual_seed(seed) for seed in self.seeds]
+        for row in tqdm(range(self.size[0]), desc="sampling", unit="row", disable=not progress):
+            noise = row_noise(generators, self.size[1], self.channels, self.levels)
+            yield row, noise.to(self.device, self.noise_dtype).mul_(self.temperature)
 
 
-def gumbel_noise(seeds: Sequence[int], levels: int, channels: int, size: tuple[int, int]) -> torch.Tensor:
-    """The noise behind each image, from its own seed: float32 `(N, levels, C, H, W)`, standard Gumbel, on the CPU.
+class _WholePasses:
+    """The naive way, with the methods of `incremental`: every `pixel` is one pass of the whole network."""
 
-    The level that maximises logit + noise is distributed as the softmax of the logits (Gumbel-max).
+    def __init__(self, task: _Task):
+        self.task = task
+
+    def row(self, row: int) -> None:
+        self.now = row
+
+    def pixel(self, col: int, channel: int) -> torch.Tensor:
+        if self.task.all_known[channel, self.now, col]:  # whatever is drawn here is not used
+            return torch.zeros(len(self.task.images), self.task.levels, device=self.task.device)
+        return self.task.logits(self.task.images)[:, :, channel, self.now, col]
+
+    def put(self, col: int, channel: int, levels: torch.Tensor) -> None:
+        pass  # the next pass reads the images themselves
+
+
+def row_noise(generators: Sequence[torch.Generator], width: int, channels: int, levels: int) -> torch.Tensor:
+    """The Gumbel noise of the next row of each image, from the image's own generator: float32 `(W, C, n, levels)`.
+
+    Call it once for each row, from the top: it draws `torch.rand(width, channels, levels)` from each generator. The
+    level that maximises logit + noise is distributed as the softmax of the logits (the Gumbel-max trick).
     """
-    uniform = torch.stack([
-        torch.rand(levels, channels, *size, generator=torch.Generator().manual_seed(seed))
-        for seed in seeds
-    ])
-    # in place, since with 256 levels the noise is larger than the images by far
+    shape = (width, channels, levels)
+    uniform = torch.stack([torch.rand(shape, generator=one, dtype=torch.float32) for one in generators], 2)
     return uniform.clamp_min_(1e-37).log_().neg_().log_().neg_()
 
 
@@ -203,13 +196,14 @@ def _seeds(seed, n, labels, given) -> list[int]:
         seeds = [check_int(f"seed[{i}]", value, 0) for i, value in enumerate(seed)]
     else:
         first = check_int("seed", seed, 0)
-        seeds = [first + i for i in range(n)]
+        seeds = list(range(first, first + n))
     if max(seeds) >= SEEDS:
         raise ValueError(f"seed must be below 2**32, for torch tells no more apart, got {max(seeds)}")
     return seeds
 
 
-def _size(model, size, given) -> tuple[int, int]:
+def image_size(model, size=None, given=None) -> tuple[int, int]:
+    """The `(height, width)` to draw: the one asked for, that of the given images, or the model's own."""
     if size is None:
         size = getattr(model, "size", None) if given is None else given.shape[-2:]
     if size is None:
@@ -217,25 +211,14 @@ def _size(model, size, given) -> tuple[int, int]:
     return check_size(size)
 
 
-def _known(known, channels: int, levels: int):
-    """The images and the mask of `known`, checked as far as they can be alone; None and None without it."""
+def _canvas(known, shape) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images to draw on and the boolean mask of values to keep, both `(n, C, H, W)`."""
     if known is None:
-        return None, None
-    try:
-        given, mask = known
-    except (TypeError, ValueError):
-        raise ValueError(f"known must be a pair (images, mask), got {type(known).__name__}") from None
-    check_images(given, levels, channels, name="known[0]")
+        return torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.bool)
+    given, mask = known
     mask = torch.as_tensor(mask) if isinstance(mask, np.ndarray) else mask
     if not isinstance(mask, torch.Tensor) or mask.dtype != torch.bool:
         raise TypeError(f"known[1] must be a boolean mask, got {getattr(mask, 'dtype', type(mask).__name__)}")
-    return given, mask
-
-
-def _canvas(given, mask, shape) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images to draw on and the boolean mask of values to keep, both `(n, C, H, W)`."""
-    if given is None:
-        return torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.bool)
     try:
         kept = mask.cpu().expand(shape)
         return torch.where(kept, given.long().cpu().expand(shape), 0), kept

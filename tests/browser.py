@@ -16,16 +16,16 @@ import nbformat
 import psutil
 import pytest
 
-SECONDS = 60  # at most, for the page to show what must come: a busy machine takes its time
-QUIET = 5  # after which what has not come will not come
+SECONDS = 60  # timeout for the page to show a change; a busy machine is slow
+QUIET = 5  # the same, where a test expects no change
 SETTINGS = {  # a question about news would cover the page; a cell out of sight would not be drawn
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
     "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
 }
 
-# "Kernel idle" on the page is not yet ready; the kernel's own answer is. Its messages are followed from then on:
-# `unanswered` holds what was sent and not yet worked off by the kernel and by the page (iopubMessage comes after the
-# handlers, anyMessage before them), `errors` what cells and callbacks raised.
+# "Kernel idle" on the page does not mean that the kernel is ready, but an answer of the kernel does. From then on the
+# page records its messages: `unanswered` holds those sent that the kernel and the page have not yet handled
+# (iopubMessage comes after the handlers, anyMessage before them), `errors` what cells and callbacks raised.
 READY = """async () => {
     const session = jupyterapp.shell.currentWidget.sessionContext;
     await session.ready;

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from pixelcnn_helpers import GatedPixelCNN, MaskedConv2d
-from pixelcnn_helpers.classifiers import Classifier
 from pixelcnn_helpers.models import AutoregressiveModel
+from pixelcnn_helpers.studies.judges import Classifier
 
 # The same examples in every run: a red suite must mean a change in the code.
 hypothesis.settings.register_profile("steady", deadline=None, derandomize=True, max_examples=30, database=None)
@@ -50,7 +50,7 @@ class BrightnessReader(Classifier):
     """Reads class 1 in an image by how bright it is, class 0 by how dark, and hardly ever class 2."""
 
     def __init__(self):
-        super().__init__(3, 1)
+        super().__init__(3)
         self.asked, self.weight = 0, nn.Parameter(torch.zeros(()))
 
     def logits(self, x):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pixelcnn_helpers import GatedPixelCNN, PixelCNN, assert_causal
-from pixelcnn_helpers import bench as module
+from pixelcnn_helpers.workshop import bench as module
 
 
 @pytest.fixture(autouse=True)

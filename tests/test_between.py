@@ -9,19 +9,28 @@ import torch
 from conftest import BrightnessReader, ConditionalToy, integers, one_hot, refused
 from torch import nn
 
-from pixelcnn_helpers import GatedPixelCNN, PixelCNN, ShortcutPixelCNN, between, nats, pixel_nats, sample, soft_label
-from pixelcnn_helpers.between import (
+from pixelcnn_helpers import (
+    GatedPixelCNN,
+    PixelCNN,
+    ShortcutPixelCNN,
+    incremental,
+    nats,
+    pixel_nats,
+    sample,
+    soft_label,
+)
+from pixelcnn_helpers.models import AutoregressiveModel
+from pixelcnn_helpers.studies import between
+from pixelcnn_helpers.studies.between import (
     Contrasted,
     MixedClasses,
     leanings,
     pair_label,
-    resampled,
     sample_between,
     steady_reading,
-    turning_points,
 )
-from pixelcnn_helpers.classifiers import ConvClassifier
-from pixelcnn_helpers.models import AutoregressiveModel
+from pixelcnn_helpers.studies.judges import ConvClassifier
+from pixelcnn_helpers.workshop.measure_between import resampled, turning_points
 
 LABELS = torch.tensor([[0.5, 0.5, 0.0], [0.2, 0.0, 0.8], [1.0, 0.0, 0.0], [0.3, 0.3, 0.4]])
 
@@ -121,7 +130,7 @@ def test_mixing_refuses():
         MixedClasses(conditional(), restore=-2)
     with refused(ValueError, "strength must be finite and at least 0, got -1"):
         Contrasted(conditional(), -1)
-    with refused(TypeError, "model offers no cached way, ConditionalToy.walk", 'method="naive"'):
+    with refused(TypeError, "model has no cached way", "@incremental.register(ConditionalToy)", 'method="naive"'):
         sample(MixedClasses(ConditionalToy()), labels=LABELS, size=(3, 3))
     mixed = MixedClasses(conditional())
     with refused(ValueError, "labels must be float rows", "got None"):
@@ -166,7 +175,7 @@ def test_candidates_are_drawn_at_the_temperature_asked_for(large):
     assert torch.equal(cold[0], cold[1]) and not torch.equal(warm[0], warm[1])
 
 
-def test_nobody_looks_further_than_it_takes(large, monkeypatch):
+def test_no_more_candidates_are_drawn_than_needed(large, monkeypatch):
     reader = BrightnessReader()
     monkeypatch.setattr(between, "NEAR", 1.0)
     monkeypatch.setattr(between, "BATCH", 4)
@@ -223,7 +232,7 @@ def test_a_reader_that_diverged(large):
 
 @pytest.mark.parametrize("weight", [0.2, 0.5, 0.8])
 def test_turning_points_keep_the_noise_and_find_the_weight(weight):
-    """An image is the brighter the more it is of class 1: whatever the noise, one weight fits best."""
+    """The more an image is of class 1, the brighter it is. So for every noise one weight fits best."""
     model, options = Dimmer(), {"reader": BrightnessReader(), "steps": 7}
     found = turning_points(model, 0, 1, weight, n=3, seed=4, **options)
     assert (found.flatten(1).float().mean(1) - weight).abs().max() < 0.03  # moved images lose their edge
@@ -245,11 +254,13 @@ class Dimmer(AutoregressiveModel):
         on = labels[:, 1].clamp(1e-4, 1 - 1e-4).view(-1, 1, 1, 1, 1).expand(len(x), 1, 1, *x.shape[2:])
         return torch.cat([1 - on, on], 1).log()
 
-    def walk(self, labels, n, size):
-        on = labels[:, 1:2].clamp(1e-4, 1 - 1e-4)
-        return SimpleNamespace(
-            row=lambda row: None, put=lambda *words: None, pixel=lambda *place: torch.cat([1 - on, on], 1).log()
-        )
+
+@incremental.register
+def _(model: Dimmer, labels, n, size):
+    on = labels[:, 1:2].clamp(1e-4, 1 - 1e-4)
+    return SimpleNamespace(
+        row=lambda row: None, put=lambda *drawn: None, pixel=lambda *place: torch.cat([1 - on, on], 1).log()
+    )
 
 
 @pytest.mark.parametrize("weight", [0.2, 0.5, 0.8])

@@ -7,7 +7,7 @@ from browser import QUIET, SECONDS, check, opened, photographed, shown, step, wa
 
 CELLS = [
     "import hashlib, os\nos.environ['OMP_NUM_THREADS'] = '1'\nimport pixelcnn_helpers as pch",
-    "from pixelcnn_helpers import plots, sliders",
+    "from pixelcnn_helpers.page import plots, sliders",
     "model, _ = pch.load_pretrained('conditional-mnist')\njudge, _ = pch.load_pretrained('judge-mnist')",
     "drawn, draw = [], sliders.class_picture\n"
     "sliders.class_picture = lambda *words: drawn.append(words) or draw(*words)\n"
@@ -79,7 +79,7 @@ def test_another_pair_by_keyboard(page):
 
 
 def test_a_move_while_the_first_one_of_its_slider_is_drawn(page):
-    """It came to the kernel's main thread, and the next one comes to another, which is not held up."""
+    """The kernel handles the first move in its main thread, and the next one in another thread at the same time."""
     page.move("weight", "End")
     arrives(page, "{7: 1.0}")
     page.execute("""if 1:

@@ -12,7 +12,8 @@ import torch
 from conftest import integers, refused
 
 from pixelcnn_helpers import Dataset, load_digits, load_mnist, load_profile_data, profile, quantize, soft_label
-from pixelcnn_helpers.data import bernoulli, data_folder, load_dataset, rotated
+from pixelcnn_helpers.data import data_folder
+from pixelcnn_helpers.studies.datasets import bernoulli, load_dataset, rotated
 
 REAL = pathlib.Path(__file__).parents[2] / "shared" / "data"
 NAMES = {"mnist": "MNIST", "fashion": "FashionMNIST", "emnist-letters": "EMNIST"}
@@ -372,7 +373,7 @@ def test_mnist_and_its_sisters_as_data_sets(folder, offline, variant):
 def test_a_data_set_that_is_not_there(folder, offline):
     with refused(FileNotFoundError, "MNIST", "PIXELCNN_DATA"):
         load_dataset("mnist")
-    with refused(ValueError, "name", "'digits', 'mnist', 'fashion', 'emnist-letters'", "'kmnist'"):
+    with refused(ValueError, "name", "'digits', 'mnist-sample', 'mnist', 'fashion', 'emnist-letters'", "'kmnist'"):
         load_dataset("kmnist")
 
 

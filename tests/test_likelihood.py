@@ -20,8 +20,8 @@ from pixelcnn_helpers import (
     uniform_bits_per_dim,
 )
 from pixelcnn_helpers import likelihood as likelihood_room
-from pixelcnn_helpers.data import load_dataset
 from pixelcnn_helpers.models import AutoregressiveModel
+from pixelcnn_helpers.studies.datasets import load_dataset
 
 
 class Known(AutoregressiveModel):

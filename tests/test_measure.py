@@ -9,21 +9,20 @@ import pytest
 import torch
 from conftest import BrightnessReader, integers, refused
 
-from pixelcnn_helpers import (
-    Dataset,
-    GatedPixelCNN,
-    ShortcutPixelCNN,
-    fit,
-    load_measurement,
-    measure,
-    nats,
-    pretrained,
-    recipes,
-)
+from pixelcnn_helpers import Dataset, GatedPixelCNN, ShortcutPixelCNN, fit, load_measurement, nats, pretrained
 from pixelcnn_helpers.__main__ import main
-from pixelcnn_helpers.measure import _images, _packed, race
-from pixelcnn_helpers.recipes import Recipe, network_of, trained
-from pixelcnn_helpers.training import hardware
+from pixelcnn_helpers.pretrained import _unpacked
+from pixelcnn_helpers.workshop import measure_between as between_module
+from pixelcnn_helpers.workshop import measure_equal_time as equal_time_module
+from pixelcnn_helpers.workshop import measure_reach as reach_module
+from pixelcnn_helpers.workshop import places
+from pixelcnn_helpers.workshop import train as train_module
+from pixelcnn_helpers.workshop.hardware import hardware, versions
+from pixelcnn_helpers.workshop.measure import MAKERS, _packed, measure
+from pixelcnn_helpers.workshop.measure_between import figures_between, measure_between, ways
+from pixelcnn_helpers.workshop.measure_equal_time import measure_equal_time, race
+from pixelcnn_helpers.workshop.recipes import RECIPES, Recipe, two_stacks
+from pixelcnn_helpers.workshop.train import network_of, trained
 
 CLASSES = torch.arange(2128) % 10
 BARS = 255 * (torch.arange(6).view(1, 1, 6, 1) <= CLASSES.view(-1, 1, 1, 1)).expand(-1, 1, 6, 5).to(torch.uint8)
@@ -34,8 +33,8 @@ DATA = Dataset("bars", 256, BARS, CLASSES, BARS[:40], CLASSES[:40])  # as high a
 def shelf(tmp_path, monkeypatch):
     """Empty folders for all that is written, and the CPU, where the same seed gives the same bits."""
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    monkeypatch.setattr(measure, "MEASUREMENTS", tmp_path / "measurements")
-    monkeypatch.setattr(measure, "CHECKPOINTS", tmp_path / "checkpoints")
+    monkeypatch.setattr(pretrained, "MEASUREMENTS", tmp_path / "measurements")
+    monkeypatch.setattr(places, "CHECKPOINTS", tmp_path / "checkpoints")
     monkeypatch.setattr(pretrained, "WEIGHTS", tmp_path / "weights")
     return tmp_path / "measurements"
 
@@ -60,8 +59,8 @@ def clock(monkeypatch):
         found.now += 300
         return nats(*args)
 
-    monkeypatch.setattr(measure, "time", found)
-    monkeypatch.setattr(measure, "nats", slow)
+    monkeypatch.setattr(equal_time_module, "time", found)
+    monkeypatch.setattr(equal_time_module, "nats", slow)
     return found
 
 
@@ -85,7 +84,7 @@ def test_images_there_and_back(shape, dtype):
     images = integers(shape, 16).to(dtype)
     text = json.dumps({"deep": [{"samples": images, "shape": [2]}]}, default=_packed)
     assert len(text) < images.numel() + 100  # a letter for each pixel
-    found = json.loads(text, object_hook=_images)
+    found = json.loads(text, object_hook=_unpacked)
     assert found["deep"][0]["shape"] == [2]
     assert found["deep"][0]["samples"].dtype == torch.uint8
     assert torch.equal(found["deep"][0]["samples"].to(dtype), images)
@@ -93,7 +92,7 @@ def test_images_there_and_back(shape, dtype):
 
 def test_images_in_any_order_in_memory():
     images = integers((3, 2, 4, 5), 16).transpose(2, 3)
-    assert torch.equal(_images(_packed(images)), images.to(torch.uint8))
+    assert torch.equal(_unpacked(_packed(images)), images.to(torch.uint8))
 
 
 def test_every_level_has_its_letter():
@@ -122,7 +121,7 @@ def test_what_cannot_be_stored(found, error, words):
 
 def test_measure_and_load(shelf, monkeypatch, capsys):
     samples = integers((2, 1, 3, 3), 16)
-    monkeypatch.setitem(measure.MAKERS, "reach", lambda: {"figure": 0.25, "samples": samples})
+    monkeypatch.setitem(MAKERS, "reach", lambda: {"figure": 0.25, "samples": samples})
     main(["measure", "reach"])
     path = shelf / "reach.json"
     assert capsys.readouterr().out == f"{path}\n"
@@ -130,19 +129,19 @@ def test_measure_and_load(shelf, monkeypatch, capsys):
     found = load_measurement("reach")
     assert torch.equal(found.pop("samples"), samples.to(torch.uint8))
     assert isinstance(found.pop("seconds"), int)
-    assert found == {"what": "reach", "hardware": hardware(), "versions": recipes.versions(), "figure": 0.25}
+    assert found == {"what": "reach", "hardware": hardware(), "versions": versions(), "figure": 0.25}
 
 
 def test_measure_into_another_folder(shelf, tmp_path, monkeypatch):
-    monkeypatch.setitem(measure.MAKERS, "reach", dict)
-    assert measure.measure("reach", tmp_path / "a" / "b") == tmp_path / "a" / "b" / "reach.json"
+    monkeypatch.setitem(MAKERS, "reach", dict)
+    assert measure("reach", tmp_path / "a" / "b") == tmp_path / "a" / "b" / "reach.json"
     assert not shelf.exists()
 
 
 def test_a_file_is_replaced_as_a_whole(shelf, monkeypatch):
     made = {"figure": 1}
-    monkeypatch.setitem(measure.MAKERS, "reach", lambda: made)
-    path = measure.measure("reach")
+    monkeypatch.setitem(MAKERS, "reach", lambda: made)
+    path = measure("reach")
     old = path.read_bytes()
 
     def crashes(file, data, write=pathlib.Path.write_bytes):
@@ -152,33 +151,33 @@ def test_a_file_is_replaced_as_a_whole(shelf, monkeypatch):
     made["figure"] = 2
     with monkeypatch.context() as patch, pytest.raises(OSError, match="disk full"):
         patch.setattr(pathlib.Path, "write_bytes", crashes)
-        measure.measure("reach")
+        measure("reach")
     made["odd"] = object()
     with refused(TypeError, "images", "torch tensor", "object"):
-        measure.measure("reach")
+        measure("reach")
     assert path.read_bytes() == old
     assert list(shelf.iterdir()) == [path]
     del made["odd"]
-    assert json.loads(measure.measure("reach").read_text())["figure"] == 2
+    assert json.loads(measure("reach").read_text())["figure"] == 2
 
 
 def test_ctrl_c(shelf, monkeypatch):
     def pressed():
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(measure.MAKERS, "reach", pressed)
+    monkeypatch.setitem(MAKERS, "reach", pressed)
     assert exit_code("measure", "reach") == 130
     assert not shelf.exists()
 
 
 @pytest.mark.parametrize("name", ["nonsense", "", "../reach", "reach.json", None, 3])
 def test_unknown_names(shelf, monkeypatch, name):
-    monkeypatch.setitem(measure.MAKERS, "reach", dict)
+    monkeypatch.setitem(MAKERS, "reach", dict)
     with refused(ValueError, "what to measure must be one of reach, equal-time", f"got {name!r}"):
-        measure.measure(name)
+        measure(name)
     with refused(ValueError, "name", "none are there", "install the package again", f"got {name!r}"):
         load_measurement(name)
-    measure.measure("reach")
+    measure("reach")
     with refused(ValueError, "name must be one of 'reach'", f"got {name!r}"):
         load_measurement(name)
 
@@ -236,26 +235,32 @@ def test_a_race_on_a_clock_that_is_real():
 
 
 def test_the_learning_rate_of_a_race_falls_to_zero(clock, monkeypatch):
-    rates, step = [], torch.optim.AdamW.step
+    """Over the seconds, after a rise over the first twentieth, as that of `fit` does over the steps."""
+    rates, step, clock.tick = [], torch.optim.AdamW.step, 1.0  # a step takes a second
 
     def watched(optimizer, *args, **options):
         rates.append(optimizer.param_groups[0]["lr"])
         return step(optimizer, *args, **options)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", watched)
-    list(race(stacks(), DATA, 8, fast=False, turns=4))
-    assert rates[0] == 0
-    assert max(rates) == rates[4] == pytest.approx(2e-3, rel=0.02)
-    assert rates[4:] == sorted(rates[4:], reverse=True)
+    list(race(stacks(), DATA, 160, fast=False, turns=4))
+    assert rates[:8] == pytest.approx([2e-3 * share / 8 for share in range(1, 9)], rel=0.02)
+    assert max(rates) == rates[7] == pytest.approx(2e-3, rel=0.02)
+    assert rates[7:] == sorted(rates[7:], reverse=True)
     assert rates[-1] < 1e-5
+    raced = rates.copy()
+    rates.clear()
+    fit(stacks(), BARS // 85, torch.eye(10)[CLASSES], steps=160, learning_rate=2e-3, progress=False)
+    assert rates == pytest.approx(raced)
 
 
 def test_fast_is_compiled_and_has_its_channels_last(clock, monkeypatch):
     compiled = []
-    monkeypatch.setattr(torch, "compile", lambda model: compiled.append(model) or model)
+    monkeypatch.setattr(torch, "compile", lambda module: compiled.append(module) or module)
     plain, fast = stacks(), stacks()
     found = [list(race(model, DATA, 4, model is fast, turns=2)) for model in (plain, fast)]
-    assert compiled == [fast]
+    check, loss = compiled  # whether there is a compiler, and the loss of the network
+    assert check is torch.neg and loss.model is fast
     kernels = [next(weight for weight in model.parameters() if weight.ndim == 4) for model in (plain, fast)]
     assert [kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels] == [False, True]
     assert found[1][-1]["steps"] == found[0][-1]["steps"]
@@ -266,12 +271,12 @@ def test_fast_is_compiled_and_has_its_channels_last(clock, monkeypatch):
 def equal_time(clock, monkeypatch):
     """`measure_equal_time` of tiny networks and images, in 32 steps each."""
     clock.tick, compiled = 15 / 32, []
-    monkeypatch.setattr(measure, "two_stacks", lambda classes: recipes.two_stacks(features=4, classes=classes))
+    monkeypatch.setattr(equal_time_module, "two_stacks", lambda classes: two_stacks(features=4, classes=classes))
     small = Recipe("ShortcutPixelCNN", {"levels": 8, "features": 4, "blocks": 1, "classes": 10})
-    monkeypatch.setitem(recipes.RECIPES, "shortcut-mnist", small)
-    monkeypatch.setattr(measure, "load_dataset", {"mnist": DATA}.__getitem__)
-    monkeypatch.setattr(torch, "compile", lambda model: compiled.append(type(model).__name__) or model)
-    monkeypatch.setitem(measure.MAKERS, "equal-time", lambda: measure.measure_equal_time(0.25))
+    monkeypatch.setitem(RECIPES, "shortcut-mnist", small)
+    monkeypatch.setattr(equal_time_module, "load_dataset", {"mnist": DATA}.__getitem__)
+    monkeypatch.setattr(torch, "compile", lambda module: compiled.append(module) or module)
+    monkeypatch.setitem(MAKERS, "equal-time", lambda: measure_equal_time(0.25))
     return compiled
 
 
@@ -281,7 +286,8 @@ def test_equal_time(equal_time, capsys):
     assert (found["minutes"], found["batch_size"], found["learning_rate"]) == (0.25, 64, 2e-3)
     ours, blogs, squares = found["curves"]
     assert [curve["how"].endswith("not compiled") for curve in found["curves"]] == [False, False, True]
-    assert equal_time[-2:] == ["GatedPixelCNN", "ShortcutPixelCNN"]
+    networks = [type(loss.model).__name__ for loss in equal_time if loss is not torch.neg]  # that tries the compiler
+    assert networks == ["GatedPixelCNN", "ShortcutPixelCNN"]
     for curve in found["curves"]:
         assert curve["seconds"] == [round(turn * 15 / 8, 1) for turn in range(1, 9)]
         assert curve["steps"] == list(range(4, 33, 4))
@@ -311,12 +317,12 @@ def test_equal_time_with_nothing_to_compile_with(shelf, equal_time, monkeypatch)
 @pytest.fixture
 def reach(monkeypatch):
     """`measure_reach` of tiny networks and images, of whose samples the judge reads half as asked."""
-    config = recipes.two_stacks(features=6, levels=4, classes=10)
-    small = replace(recipes.RECIPES["conditional-mnist"], config=config, batch_size=32, compile=False)
-    monkeypatch.setitem(recipes.RECIPES, "conditional-mnist", small)
-    monkeypatch.setattr(measure, "load_dataset", {"mnist": DATA}.__getitem__)
-    monkeypatch.setattr(measure, "load_pretrained", {"judge-mnist": None}.__getitem__)
-    monkeypatch.setattr(measure, "read_as_asked", lambda model: 0.5)
+    config = two_stacks(features=6, levels=4, classes=10)
+    small = replace(RECIPES["conditional-mnist"], config=config, batch_size=32, compile=False)
+    monkeypatch.setitem(RECIPES, "conditional-mnist", small)
+    monkeypatch.setattr(reach_module, "load_dataset", {"mnist": DATA}.__getitem__)
+    monkeypatch.setattr(reach_module, "load_pretrained", {"judge-mnist": None}.__getitem__)
+    monkeypatch.setattr(reach_module, "read_as_asked", lambda model: 0.5)
 
 
 def timeless(path):
@@ -340,12 +346,12 @@ def test_reach(shelf, reach, capsys):
         assert one["read_as_asked"] == 0.5
         assert one["samples"].shape == (20, 1, 6, 5)
         assert one["samples"].max() < 4
-    assert not list(measure.CHECKPOINTS.iterdir())
+    assert not list(places.CHECKPOINTS.iterdir())
 
 
 def test_reach_can_be_made_again_from_what_is_stored(shelf, reach):
     """Trained once more, and the gain and its error computed by hand."""
-    measure.measure("reach")
+    measure("reach")
     found, weighed = load_measurement("reach"), []
     for one in found["networks"]:
         recipe = Recipe(**one["recipe"])
@@ -359,7 +365,7 @@ def test_reach_can_be_made_again_from_what_is_stored(shelf, reach):
 @pytest.mark.parametrize("rows", [11, 27])
 def test_reach_stopped_and_gone_on_with(shelf, reach, monkeypatch, tmp_path, rows):
     """In the training of either network; what comes out is what comes out without a stop."""
-    whole = timeless(measure.measure("reach", tmp_path / "whole"))
+    whole = timeless(measure("reach", tmp_path / "whole"))
 
     def stopping(model, *args, **options):
         def pressed(history):
@@ -369,12 +375,12 @@ def test_reach_stopped_and_gone_on_with(shelf, reach, monkeypatch, tmp_path, row
         return fit(model, *args, callback=pressed, **options)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(recipes, "fit", stopping)
-        measure.measure("reach")
+        patch.setattr(train_module, "fit", stopping)
+        measure("reach")
     assert not shelf.exists()
-    assert {file.name for file in measure.CHECKPOINTS.iterdir()} == {"reach-11.pt"} | {f"reach-{rows}.pt"}
-    assert timeless(measure.measure("reach")) == whole
-    assert not list(measure.CHECKPOINTS.iterdir())
+    assert {file.name for file in places.CHECKPOINTS.iterdir()} == {"reach-11.pt"} | {f"reach-{rows}.pt"}
+    assert timeless(measure("reach")) == whole
+    assert not list(places.CHECKPOINTS.iterdir())
 
 
 # between two classes
@@ -389,9 +395,9 @@ def greys(monkeypatch, large):
     neutral = GatedPixelCNN(levels=3, features=4, blocks=1).eval()
     shipped = {"judge-mnist": BrightnessReader().eval(), "neutral-mnist": neutral}
     shipped |= dict.fromkeys(("shortcut-mnist", "conditional-mnist", "between-mnist", "teacher-mnist"), large)
-    monkeypatch.setattr(measure, "load_pretrained", lambda name: (shipped[name], {}))
-    monkeypatch.setattr(measure, "load_dataset", lambda name: data)
-    monkeypatch.setattr(measure, "PAIRS", ((0, 1), (1, 2)))
+    monkeypatch.setattr(between_module, "load_pretrained", lambda name: (shipped[name], {}))
+    monkeypatch.setattr(between_module, "load_dataset", lambda name: data)
+    monkeypatch.setattr(between_module, "PAIRS", ((0, 1), (1, 2)))
     return data
 
 
@@ -401,8 +407,8 @@ def draws(a, b, weight, count):
 
 
 def test_between(greys, monkeypatch, capsys):
-    monkeypatch.setattr(measure, "ways", lambda: {"one": (draws, True), "other": (draws, False)})
-    found = measure.measure_between(20)
+    monkeypatch.setattr(between_module, "ways", lambda: {"one": (draws, True), "other": (draws, False)})
+    found = measure_between(20)
     assert found["count"] == 20 and found["likely"].keys() == {"0 1", "1 2"}
     points = {(one["way"], *one["pair"], one["weight"]): one for one in found["points"]}
     assert len(points) == len(found["points"]) == 2 * (1 + 11 + 11 + 1)
@@ -419,7 +425,7 @@ def test_between(greys, monkeypatch, capsys):
     assert low < 0.1 and high > 0.4  # the first class is the darker one
     assert points["one", 0, 1, 0.6]["leaning"][0] == pytest.approx(0.5)
     assert points["one", 0, 1, 0.6]["truly"][0] == 1.0
-    assert not (measure.CHECKPOINTS / "between.json").exists()
+    assert not (places.CHECKPOINTS / "between.json").exists()
 
 
 def test_what_a_point_says(greys):
@@ -428,7 +434,7 @@ def test_what_a_point_says(greys):
     weighed = nats(neutral, images)
     limit = weighed.median().item()
     near = torch.cat([images[:4], integers((30, 1, 28, 28), 3, seed=1)])
-    found = measure.figures_between(images, 0, 1, BrightnessReader().eval(), neutral, near, limit)
+    found = figures_between(images, 0, 1, BrightnessReader().eval(), neutral, near, limit)
     assert found["nats"] == pytest.approx([weighed.mean().item(), weighed.std().item() / 10**0.5], abs=1e-4)
     assert found["likely"][0] == (weighed <= limit).double().mean()
     away = torch.cdist(images.flatten(1).double(), near.flatten(1).double()).amin(1) / 2
@@ -445,43 +451,44 @@ def test_between_stopped_and_gone_on_with(greys, monkeypatch):
             raise KeyboardInterrupt
         return draws(a, b, weight, count)
 
-    monkeypatch.setattr(measure, "ways", lambda: {"gone": (draws, False), "slow": (slow, False)})
+    monkeypatch.setattr(between_module, "ways", lambda: {"gone": (draws, False), "slow": (slow, False)})
     with pytest.raises(KeyboardInterrupt):
-        measure.measure_between(8)
-    kept = (measure.CHECKPOINTS / "between.json").read_text()
-    monkeypatch.setattr(measure, "ways", lambda: {"slow": (slow, False)})
-    found = measure.measure_between(8)
+        measure_between(8)
+    kept = (places.CHECKPOINTS / "between.json").read_text()
+    monkeypatch.setattr(between_module, "ways", lambda: {"slow": (slow, False)})
+    found = measure_between(8)
     assert asked == [(0, 1), (1, 2), (1, 2)]
     assert {one["way"] for one in found["points"]} == {"real digits", "pixels averaged", "slow"}
-    for change in (lambda: measure.measure_between(9), lambda: None):  # another count, and then other weights
-        (measure.CHECKPOINTS / "between.json").write_text(kept)
+    for change in (lambda: measure_between(9), lambda: None):  # another count, and then other weights
+        (places.CHECKPOINTS / "between.json").write_text(kept)
         asked[:] = [None, None]
-        change() or (monkeypatch.setattr(measure, "digests", lambda: {"judge-mnist": "y"}), measure.measure_between(8))
+        change() or (monkeypatch.setattr(between_module, "digests", lambda: {"judge-mnist": "y"}), measure_between(8))
         assert asked[2:] == [(0, 1), (1, 2)] * (len(asked[2:]) // 2)
     assert [one["pair"] for one in found["points"] if one["way"] == "slow"] == [[0, 1], [1, 2]]
 
 
 @pytest.mark.parametrize("other", [False, True])
 def test_what_was_learned_from_other_weights_is_not_gone_on_with(greys, monkeypatch, other):
-    softened, there = measure.CHECKPOINTS / "softened.pt", []
+    softened, there = places.CHECKPOINTS / "softened.pt", []
 
     def ways():
         there.append(softened.exists())
         softened.write_text("an hour of training")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(measure, "ways", ways)
+    monkeypatch.setattr(between_module, "ways", ways)
     for digest in ("one", "other" if other else "one"):
-        monkeypatch.setattr(measure, "digests", lambda digest=digest: {"teacher-mnist": digest})
+        monkeypatch.setattr(between_module, "digests", lambda digest=digest: {"teacher-mnist": digest})
         with pytest.raises(KeyboardInterrupt):
-            measure.measure_between(8)
+            measure_between(8)
     assert there == [False, not other]
 
 
 def test_every_way_draws(greys, large, monkeypatch):
-    monkeypatch.setattr("pixelcnn_helpers.between.load_pretrained", lambda name: (BrightnessReader().eval(), {}))
-    monkeypatch.setattr(measure, "trained_on_softened_labels", lambda: large)
-    for name, (draw, _) in measure.ways().items():
+    reader = BrightnessReader().eval()
+    monkeypatch.setattr("pixelcnn_helpers.studies.between.load_pretrained", lambda name: (reader, {}))
+    monkeypatch.setattr(between_module, "trained_on_softened_labels", lambda: large)
+    for name, (draw, _) in ways().items():
         images = draw(0, 1, 0.5, 2)
         assert images.shape == (2, 1, 28, 28), name
         assert not torch.equal(images[0], images[1]), name
@@ -490,12 +497,16 @@ def test_every_way_draws(greys, large, monkeypatch):
 def test_every_way_is_of_its_network(monkeypatch):
     asked, names = [], ("shortcut-mnist", "conditional-mnist", "between-mnist")
     shipped = {name: stacks(levels=3) for name in names}
-    monkeypatch.setattr(measure, "load_pretrained", lambda name: (shipped[name], {}))
-    monkeypatch.setattr(measure, "trained_on_softened_labels", lambda: "softened")
+    monkeypatch.setattr(between_module, "load_pretrained", lambda name: (shipped[name], {}))
+    monkeypatch.setattr(between_module, "trained_on_softened_labels", lambda: "softened")
+
+    def noted(how):
+        return lambda model, *_, **options: asked.append((how, model, options))
+
     for name in ("sample_between", "turning_points", "resampled"):
-        monkeypatch.setattr(measure, name, lambda model, *_, how=name, **options: asked.append((how, model, options)))
+        monkeypatch.setattr(between_module, name, noted(name))
     told = {}
-    for way, (draw, _) in measure.ways().items():
+    for way, (draw, _) in ways().items():
         draw(0, 1, 0.5, 2)
         how, model, options = asked.pop()
         inner = getattr(model, "model", model)

@@ -8,11 +8,20 @@ import numpy as np
 import pytest
 import torch
 from conftest import refused
+from matplotlib import pyplot
 from matplotlib.figure import Figure
 from PIL import Image
 
 import pixelcnn_helpers as pch
-from pixelcnn_helpers import figures, plots, sliders
+from pixelcnn_helpers.page import plots, sliders
+from pixelcnn_helpers.workshop import figures
+
+
+@pytest.fixture(autouse=True)
+def _settings_restored():
+    """`start` changes matplotlib's settings for the whole process."""
+    with matplotlib.rc_context():
+        yield
 
 
 @pytest.fixture
@@ -127,6 +136,35 @@ def test_start_says_what_the_notebook_runs_on(name, shown, capsys, monkeypatch):
     assert len(shown[0].metadata["alt"]) > 40 and shown[0].data.startswith(b"\x89PNG")
 
 
+def test_after_start_matplotlib_draws_in_the_style_of_the_series(shown):
+    matplotlib.rcdefaults()
+    assert any(matplotlib.rcParams[name] != value for name, value in plots.STYLE.items())
+    before = dict(matplotlib.rcParams)
+    pch.start("01_masks")
+    after = dict(matplotlib.rcParams)
+    assert {name: after[name] for name in plots.STYLE} == plots.STYLE
+    others = after.keys() - plots.STYLE.keys()
+    assert {name: after[name] for name in others} == {name: before[name] for name in others}
+    small_figure()  # leaves the style as it is
+    assert dict(matplotlib.rcParams) == after
+
+
+@pytest.mark.parametrize("make", [Figure, lambda: pyplot.figure()])
+def test_plain_matplotlib_follows_the_style_after_start(make, shown):
+    """The line width, the colour and the legend without a frame are those of `draw_history`."""
+    matplotlib.rcdefaults()
+    pch.start("01_masks")
+    figure = make()
+    ax = figure.subplots()
+    (line,) = ax.plot([1, 2], label="a line")
+    history = plots.draw_history(pch.History(steps=[1, 2], train=[2.0, 1.0])).axes[0]
+    assert line.get_linewidth() == history.lines[0].get_linewidth() == plots.STYLE["lines.linewidth"] == 2
+    assert line.get_color() == history.lines[0].get_color() == plots.LINES[0]
+    assert not ax.legend().get_frame_on() and not history.get_legend().get_frame_on()
+    assert not ax.spines["top"].get_visible() and not ax.spines["right"].get_visible()
+    pyplot.close("all")
+
+
 def test_start_in_the_full_profile_says_where_mnist_is(shown, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("PIXELCNN_PROFILE", "full")
     monkeypatch.setenv("PIXELCNN_DATA", str(tmp_path))
@@ -139,8 +177,10 @@ def test_start_in_the_full_profile_says_where_mnist_is(shown, capsys, monkeypatc
 
 
 def test_start_refuses_a_notebook_it_does_not_know(shown):
+    before = dict(matplotlib.rcParams)
     with pytest.raises(ValueError, match=r"name must be one of 01_masks, .*got '99'"):
         pch.start("99")
+    assert dict(matplotlib.rcParams) == before
 
 
 def test_the_pictures_are_drawn_by_the_package(tmp_path, monkeypatch):

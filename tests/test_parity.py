@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 import pixelcnn_helpers as pch
 from pixelcnn_helpers.layers import gate
-from pixelcnn_helpers.models import GatedResidual
+from pixelcnn_helpers.studies.shortcut import GatedResidual
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 
@@ -19,7 +19,8 @@ NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 def class_from_notebook(notebook: str, name: str, *others: str):
     """The class `name` as the notebook spells it out, with the names that its imports and `others` there bring."""
     cells = json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text())["cells"]
-    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    cells = [cell for cell in cells if cell["cell_type"] == "code" and "setup" not in cell["metadata"].get("tags", [])]
+    code = ["".join(cell["source"]) for cell in cells]
     (spelt,) = [
         node
         for cell in code

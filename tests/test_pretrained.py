@@ -27,12 +27,15 @@ from pixelcnn_helpers import (
     load_pretrained,
     pretrained,
     pretrained_names,
-    recipes,
     sample,
     save_model,
 )
-from pixelcnn_helpers.classifiers import ConvClassifier, ResidualClassifier
-from pixelcnn_helpers.data import data_folder, load_dataset
+from pixelcnn_helpers.data import data_folder
+from pixelcnn_helpers.studies.datasets import load_dataset
+from pixelcnn_helpers.studies.judges import Classifier, ConvClassifier, ResidualClassifier
+from pixelcnn_helpers.workshop.evaluate import JUDGED_LEVELS, measured
+from pixelcnn_helpers.workshop.publish import publish
+from pixelcnn_helpers.workshop.recipes import RECIPES, Recipe, recipe_of
 
 REAL = next(  # where the real MNIST is, if it is
     (folder for folder in (data_folder(), pathlib.Path(__file__).parents[2] / "shared" / "data")
@@ -104,7 +107,7 @@ class Bomb:
 
 def test_every_class_that_ships_is_tried_here():
     assert MODELS.keys() == pretrained.KINDS.keys()
-    assert all(type(make()) is pretrained.KINDS[name] for name, make in MODELS.items())
+    assert all(type(make()) is pretrained.kind_called(name) for name, make in MODELS.items())
 
 
 @pytest.mark.parametrize("kind", MODELS)
@@ -341,7 +344,7 @@ def test_nothing_is_ever_unpickled(path, monkeypatch):
         with pytest.raises(ValueError, match=r"damaged|must end in"):
             load_model(path.parent / name)
     monkeypatch.setattr(pretrained, "WEIGHTS", path.parent)
-    pretrained.publish(path)
+    publish(path)
     with refused(ValueError, str(path), "damaged"):
         load_pretrained("tiny")
     assert not trace.exists()
@@ -357,7 +360,7 @@ def shelf(path, monkeypatch):
     """A folder of weights with two networks in it."""
     monkeypatch.setattr(pretrained, "WEIGHTS", path.parent)
     for name, seed in (("tiny", 0), ("small", 1)):
-        pretrained.publish(save_model(tiny(seed), path.parent / f"{name}.safetensors", {"recipe": name}))
+        publish(save_model(tiny(seed), path.parent / f"{name}.safetensors", {"recipe": name}))
     return path.parent
 
 
@@ -377,7 +380,7 @@ def test_the_list_of_sums_is_one_that_sha256sum_reads(shelf):
         ]
 
     assert (shelf / "SHA256SUMS").read_text().splitlines() == lines()
-    pretrained.publish(save_model(tiny(2), shelf / "tiny.safetensors"))  # another of the same name
+    publish(save_model(tiny(2), shelf / "tiny.safetensors"))  # another of the same name
     assert (shelf / "SHA256SUMS").read_text().splitlines() == lines()
     assert torch.equal(answer(load_pretrained("tiny")[0]), answer(tiny(2)))
 
@@ -429,19 +432,37 @@ def test_the_folder_holds_what_the_list_says_and_no_more_than_25_mb():
     files = [file for file in pretrained.WEIGHTS.glob("*") if file.name != pretrained.SUMS]
     assert {file.name for file in files} == {f"{name}.safetensors" for name in pretrained_names()}
     assert sum(file.stat().st_size for file in files) <= 25e6
-    assert set(pretrained_names()) <= recipes.RECIPES.keys()
+    assert set(pretrained_names()) <= RECIPES.keys()
+
+
+def weights_in_training(name, model, card):
+    """How many weights a network had in its training.
+
+    In version 0.1 the last block of two stacks had a residual layer, a 1×1 that nothing read. A file that holds it was
+    trained with it; a file of that version that was written again may not hold it any more.
+    """
+    now = sum(weight.numel() for weight in model.parameters())
+    with safe_open(pretrained.WEIGHTS / f"{name}.safetensors", "pt") as file:
+        dropped = {key: file.get_tensor(key).numel() for key in set(file.keys()) - model.state_dict().keys()}
+    if not isinstance(model, GatedPixelCNN):
+        assert not dropped
+        return now
+    layer = f"blocks.{len(model.blocks) - 1}.residual"
+    assert dropped in ({}, dict.fromkeys((f"{layer}.weight", f"{layer}.mask"), model.features**2))
+    rewritten = not dropped and card["versions"]["pixelcnn-helpers"].startswith("0.1.") and card["weights"] != now
+    return now + model.features**2 if dropped or rewritten else now
 
 
 @pytest.mark.parametrize("name", pretrained_names())
 def test_a_network_that_ships(name):
     model, card = load_pretrained(name)
     younger = {"start", "labels", "rounds", "wanted"}  # than some of the cards
-    assert {field.name for field in dataclasses.fields(recipes.Recipe)} - younger < card.keys()
+    assert {field.name for field in dataclasses.fields(Recipe)} - younger < card.keys()
     told = {"images", "epochs_trained", "seconds", "hardware", "versions", "history", "test", "weights"}
     assert told < card.keys()
     assert card["recipe"] == name
     assert (card["network"], card["config"]) == (type(model).__name__, model.config)
-    assert card["weights"] == sum(weight.numel() for weight in model.parameters())
+    assert card["weights"] == weights_in_training(name, model, card)
     assert model.size == (28, 28)
     assert not model.training
     assert all(value.isfinite().all() for value in model.state_dict().values())
@@ -460,34 +481,42 @@ def test_what_a_network_that_ships_must_reach(name):
         if what == "nats_per_pixel":
             assert told[what] <= must
         elif what == "accuracy":
-            assert told[what].keys() == {str(levels) for levels in recipes.JUDGED_LEVELS}
+            assert told[what].keys() == {str(levels) for levels in JUDGED_LEVELS}
             assert min(told[what].values()) >= must
         else:
             assert told[what] >= must, what
 
 
 def test_every_recipe_has_its_musts():
-    assert MUSTS.keys() == recipes.RECIPES.keys()
+    assert MUSTS.keys() == RECIPES.keys()
 
 
 @pytest.fixture(scope="module")
-def mnist():
+def digits():
+    """MNIST where it is at hand, and otherwise the sample of it that ships."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PIXELCNN_DATA", str(REAL))
-        return load_dataset("mnist")
+        return load_dataset("mnist" if REAL else "mnist-sample")
 
 
-@pytest.mark.skipif(REAL is None, reason="no MNIST in the data folder or beside the repository")
 @pytest.mark.parametrize("name", pretrained_names())
-def test_the_figures_on_the_card_are_those_of_the_network(name, mnist):
+def test_the_figures_on_the_card_are_those_of_the_network(name, digits):
+    """On every 20th test image of MNIST to the digit; on every second one of the sample as far as chance lets it."""
     model, card = load_pretrained(name)
-    recipe = recipes.recipe_of(card)
-    found, told = recipes.measured(model, recipe, mnist, every=20), card["test"]["every_20th"]
+    found = measured(model, recipe_of(card), digits, every=20 if REAL else 2)
     assert found["images"] == 500
-    if recipes.is_classifier(model):
-        assert found["accuracy"] == pytest.approx(told, abs=1.01 / 500)  # one image, on another machine
+    told = card["test"]
+    if isinstance(model, Classifier) and REAL:
+        assert found["accuracy"] == pytest.approx(told["every_20th"], abs=1.01 / 500)  # one image, on another machine
+    elif isinstance(model, Classifier):
+        assert found["accuracy"].keys() == told["accuracy"].keys()
+        assert min(found["accuracy"].values()) > 0.98
+    elif REAL:
+        assert found["nats_per_image"] == pytest.approx(told["every_20th"], rel=1e-4)
     else:
-        assert found["nats_per_image"] == pytest.approx(told, rel=1e-4)
+        error = told["deviation"] / found["images"] ** 0.5
+        assert found["nats_per_image"] == pytest.approx(told["nats_per_image"], abs=5 * error)
+        assert found["deviation"] == pytest.approx(told["deviation"], rel=0.2)
 
 
 @pytest.mark.parametrize("name", pretrained_names())

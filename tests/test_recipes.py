@@ -2,7 +2,12 @@
 
 import json
 import math
+import os
+import shutil
+import subprocess
+import sys
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,17 +23,28 @@ from pixelcnn_helpers import (
     nats,
     pretrained,
     pretrained_names,
+    quantize,
     receptive_field,
-    recipes,
     sample,
-    self_training,
+    save_model,
 )
 from pixelcnn_helpers.__main__ import main
-from pixelcnn_helpers.classifiers import fit_classifier
-from pixelcnn_helpers.data import load_dataset
-from pixelcnn_helpers.recipes import KINDS, RECIPES, Recipe, as_seen, changed, evaluate, measured, train
-from pixelcnn_helpers.self_training import files_of_rounds
-from pixelcnn_helpers.training import hardware
+from pixelcnn_helpers.pretrained import kind_called
+from pixelcnn_helpers.studies.datasets import load_dataset
+from pixelcnn_helpers.studies.judges import Classifier, fit_classifier
+from pixelcnn_helpers.workshop import data as data_module
+from pixelcnn_helpers.workshop import evaluate as evaluate_module
+from pixelcnn_helpers.workshop import hardware as hardware_module
+from pixelcnn_helpers.workshop import places, self_training
+from pixelcnn_helpers.workshop import train as train_module
+from pixelcnn_helpers.workshop.data import as_seen
+from pixelcnn_helpers.workshop.evaluate import JUDGED_LEVELS, evaluate, measured, read_as_asked, told, truly_between
+from pixelcnn_helpers.workshop.hardware import hardware, versions
+from pixelcnn_helpers.workshop.publish import publish
+from pixelcnn_helpers.workshop.recipes import RECIPES, Recipe, recipe_of, two_stacks
+from pixelcnn_helpers.workshop.self_training import files_of_rounds
+from pixelcnn_helpers.workshop.settings import changed
+from pixelcnn_helpers.workshop.train import network_of, train
 
 # "neutral-mnist" made small enough to be trained on the bundled digits in a second
 TINY = [
@@ -49,7 +65,7 @@ def shelf(tmp_path, monkeypatch):
     """Empty folders for weights and checkpoints, and the CPU, where the same seed gives the same bits."""
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     monkeypatch.setattr(pretrained, "WEIGHTS", tmp_path / "weights")
-    monkeypatch.setattr(recipes, "CHECKPOINTS", tmp_path / "checkpoints")
+    monkeypatch.setattr(places, "CHECKPOINTS", tmp_path / "checkpoints")
     return tmp_path / "weights"
 
 
@@ -73,8 +89,14 @@ def watch(monkeypatch, fit=fit, **more):
         seen.append({"images": images, "labels": labels, **options})
         return fit(model, images, labels, **options, **more)
 
-    monkeypatch.setattr(recipes, fit.__name__, watched)
+    monkeypatch.setattr(train_module, fit.__name__, watched)
     return seen
+
+
+def use(monkeypatch, data):
+    """The data set that `train` and `evaluate` find, whatever its name."""
+    for module in (train_module, evaluate_module):
+        monkeypatch.setattr(module, "load_dataset", lambda name: data)
 
 
 def after_one_epoch(history):
@@ -87,9 +109,9 @@ def after_one_epoch(history):
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_builds_its_network(name):
     recipe = RECIPES[name]
-    model = KINDS[recipe.network](**recipe.config)
+    model = kind_called(recipe.network)(**recipe.config)
     assert recipe.data == "mnist"
-    if recipes.is_classifier(model):
+    if isinstance(model, Classifier):
         assert model.classes == 10
     else:
         assert model.levels == recipe.config["levels"]
@@ -101,7 +123,7 @@ def test_every_recipe_builds_its_network(name):
 
 def test_the_field_of_two_stacks_is_every_earlier_pixel_of_mnist():
     """Seen from the middle of the last row, by gradient."""
-    field = receptive_field(GatedPixelCNN(**recipes.two_stacks(features=2, levels=2)), 27, 14, (28, 28))
+    field = receptive_field(GatedPixelCNN(**two_stacks(features=2, levels=2)), 27, 14, (28, 28))
     assert field[:27].all()
     assert field[27].tolist() == [True] * 14 + [False] * 14
 
@@ -125,7 +147,7 @@ def test_settings():
 def test_another_network_keeps_the_arguments_that_it_knows():
     recipe = changed(RECIPES["conditional-mnist"], ["network=ShortcutPixelCNN", "dropout=0"])
     assert recipe.config == {"levels": 8, "features": 48, "blocks": 8, "classes": 10, "dropout": 0}
-    assert KINDS[recipe.network](**recipe.config).classes == 10
+    assert kind_called(recipe.network)(**recipe.config).classes == 10
 
 
 @pytest.mark.parametrize(
@@ -163,7 +185,7 @@ def test_training_writes_weights_and_their_card(shelf, capsys):
     said = capsys.readouterr().out
     assert path == shelf / "neutral-mnist.safetensors"
     assert {file.name for file in shelf.iterdir()} == {path.name, "SHA256SUMS"}
-    assert not list(recipes.CHECKPOINTS.iterdir())
+    assert not list(places.CHECKPOINTS.iterdir())
     model, card = pretrained.load_pretrained("neutral-mnist")
     data = load_dataset("digits")
     count = sum(weight.numel() for weight in model.parameters())
@@ -215,8 +237,8 @@ def test_the_held_out_images_choose_and_are_not_trained_on(shelf, monkeypatch):
     seen = watch(monkeypatch)
     tiny(shelf, "levels=4", "patience=3", "batch_size=99", "learning_rate=0.03", "seed=7")
     data = load_dataset("digits")
-    assert torch.equal(seen[0]["images"], recipes.quantize(data.train[:-100], 4, 17))
-    assert torch.equal(seen[0]["validation"][0], recipes.quantize(data.train[-100:], 4, 17))
+    assert torch.equal(seen[0]["images"], quantize(data.train[:-100], 4, 17))
+    assert torch.equal(seen[0]["validation"][0], quantize(data.train[-100:], 4, 17))
     wanted = {"patience": 3, "compile": False, "augment": None, "batch_size": 99, "learning_rate": 0.03, "seed": 7}
     assert wanted.items() <= seen[0].items()
 
@@ -228,12 +250,12 @@ def test_rotation_turns_in_full_resolution(shelf, monkeypatch):
     assert torch.equal(images, load_dataset("digits").train[:-100])  # 17 levels go in
     turned = augment(images.long(), torch.Generator().manual_seed(0))
     assert turned.max() == 1  # and 2 come out
-    assert not torch.equal(turned, recipes.quantize(images, 2, 17))
+    assert not torch.equal(turned, quantize(images, 2, 17))
     assert torch.equal(turned, augment(images.long(), torch.Generator().manual_seed(0)))
 
 
 def test_black_and_white_is_drawn_afresh_in_training_and_once_for_all_elsewhere(shelf, monkeypatch):
-    monkeypatch.setattr(recipes, "load_dataset", lambda name: GREYS)
+    use(monkeypatch, GREYS)
     seen = watch(monkeypatch)
     settings = [*TINY, "data=mnist", "levels=2", "features=2", "held_out=8"]
     cards = [load_model(train("gated-binary-mnist", False, settings, shelf / str(i)))[1] for i in range(2)]
@@ -268,7 +290,7 @@ def test_a_quick_measurement_is_of_the_same_images(drawn):
 
 
 def test_a_classifier(shelf, monkeypatch, capsys):
-    monkeypatch.setattr(recipes, "load_dataset", lambda name: GREYS)
+    use(monkeypatch, GREYS)
     seen, settings = watch(monkeypatch, fit_classifier), ["width=2", "epochs=2", "held_out=4", "batch_size=6"]
     path = train("judge-mnist", settings=[*settings, "rotation=3.5", "learning_rate=0.01", "seed=7"], folder=shelf)
     wanted = {"epochs": 2, "batch_size": 6, "rotation": 3.5, "learning_rate": 0.01, "seed": 7}
@@ -281,7 +303,7 @@ def test_a_classifier(shelf, monkeypatch, capsys):
     assert (card["images"], card["epochs_trained"]) == (20, 2)
     assert card["test"]["images"] == 40
     for shares in (card["test"]["accuracy"], card["test"]["every_20th"]):
-        assert {int(levels) for levels in shares} == set(recipes.JUDGED_LEVELS)
+        assert {int(levels) for levels in shares} == set(JUDGED_LEVELS)
         assert all(0 <= share <= 1 for share in shares.values())
     part = measured(model, RECIPES["judge-mnist"], GREYS, every=20)
     assert (part["images"], part["accuracy"]) == (2, card["test"]["every_20th"])
@@ -293,7 +315,7 @@ def test_a_classifier(shelf, monkeypatch, capsys):
 
 @pytest.mark.parametrize("setting", ["drawn=true", "patience=2", "compile=true"])
 def test_what_classifiers_do_not_know(shelf, monkeypatch, setting):
-    monkeypatch.setattr(recipes, "load_dataset", lambda name: GREYS)
+    use(monkeypatch, GREYS)
     with refused(ValueError, "classifier", setting.partition("=")[0]):
         train("judge-mnist", settings=["width=2", "held_out=4", setting], folder=shelf)
     assert not shelf.exists()
@@ -303,31 +325,33 @@ def test_drawn_pixels_have_two_levels(shelf):
     with refused(ValueError, "drawn", "levels must be 2", "got 17"):
         tiny(shelf, "drawn=true")
     with refused(ValueError, "levels must be 2", "got 8"):  # by default
-        recipes.network_of(Recipe("GatedPixelCNN", drawn=True))
+        network_of(Recipe("GatedPixelCNN", drawn=True))
 
 
 def test_on_mnist_the_judge_reads_samples_of_every_class(monkeypatch, capsys):
     """Where it is there: its own training comes before it."""
     recipe = Recipe("GatedPixelCNN", {"levels": 2, "features": 2, "blocks": 1, "classes": 10})
     model = GatedPixelCNN(**recipe.config).eval()
-    monkeypatch.setattr(recipes, "read_as_asked", lambda network: {model: 0.75}[network])
+    monkeypatch.setattr(evaluate_module, "read_as_asked", lambda network: {model: 0.75}[network])
     assert "read_as_asked" not in measured(model, recipe, GREYS)
-    monkeypatch.setattr(recipes, "pretrained_names", lambda: ["judge-mnist"])
+    monkeypatch.setattr(evaluate_module, "pretrained_names", lambda: ["judge-mnist"])
     found = measured(model, recipe, GREYS)
     assert (found["samples"], found["read_as_asked"], found["bayes_images"]) == (1000, 0.75, 8)
-    assert recipes._told(found).endswith("75.0% of 1,000 samples read as asked")
+    assert told(found).endswith("75.0% of 1,000 samples read as asked")
     assert "truly_between" not in found
-    monkeypatch.setattr(recipes, "truly_between", lambda network: {model: {"1 and 7": 0.5, "3 and 8": 0.25}}[network])
+    shares = {"1 and 7": 0.5, "3 and 8": 0.25}
+    monkeypatch.setattr(evaluate_module, "truly_between", lambda network: {model: shares}[network])
     found = measured(model, replace(recipe, labels="self-taught"), GREYS)
-    assert recipes._told(found).endswith("read as asked; truly between at one half: 50% of 1 and 7, 25% of 3 and 8")
+    assert told(found).endswith("read as asked; truly between at one half: 50% of 1 and 7, 25% of 3 and 8")
     for less in (measured(model, recipe, GREYS, every=20), measured(model, replace(recipe, data="fashion"), GREYS)):
         assert "read_as_asked" not in less
 
 
 def test_what_the_judge_finds_between(shelf, monkeypatch, large):
-    monkeypatch.setattr(recipes, "PAIRS", ((0, 1), (0, 2)))
-    monkeypatch.setattr(recipes, "load_pretrained", lambda name: {"judge-mnist": (BrightnessReader().eval(), {})}[name])
-    found = recipes.truly_between(large, per_pair=6)
+    monkeypatch.setattr(evaluate_module, "PAIRS", ((0, 1), (0, 2)))
+    judges = {"judge-mnist": (BrightnessReader().eval(), {})}
+    monkeypatch.setattr(evaluate_module, "load_pretrained", judges.__getitem__)
+    found = truly_between(large, per_pair=6)
     images = sample(large, labels=torch.tensor([[0.5, 0.5, 0.0]]).expand(6, -1))
     bright = images.flatten(1).float().mean(1) / 2
     assert found == {"0 and 1": ((bright >= 0.2) & (bright <= 0.8)).double().mean().item(), "0 and 2": 0.0}
@@ -340,15 +364,18 @@ def test_what_the_judge_reads(shelf, monkeypatch):
         def forward(self, images):
             return 9 * torch.nn.functional.one_hot(images[:, 0, 0, 0].mul(9).round().long(), 10).float()
 
-    def draws(told):
-        return lambda model, labels: told(labels.argmax(1)).view(-1, 1, 1, 1).expand(-1, 1, 28, 28)
+    def draws(digits):
+        return lambda model, labels: digits(labels.argmax(1)).view(-1, 1, 1, 1).expand(-1, 1, 28, 28)
+
+    def read(judge, images, levels):
+        return judge(images / (levels - 1))
 
     model = GatedPixelCNN(levels=10, features=2, blocks=1, classes=10)
-    monkeypatch.setattr(recipes, "load_pretrained", lambda name: ({"judge-mnist": Judge()}[name], {}))
-    monkeypatch.setattr(recipes, "class_probabilities", lambda judge, images, levels: judge(images / (levels - 1)))
-    for told, share in ((lambda asked: asked, 1.0), (torch.zeros_like, 0.1)):
-        monkeypatch.setattr(recipes, "sample", draws(told))
-        assert recipes.read_as_asked(model, per_class=3) == pytest.approx(share)
+    monkeypatch.setattr(evaluate_module, "load_pretrained", lambda name: ({"judge-mnist": Judge()}[name], {}))
+    monkeypatch.setattr(evaluate_module, "class_probabilities", read)
+    for digits, share in ((lambda asked: asked, 1.0), (torch.zeros_like, 0.1)):
+        monkeypatch.setattr(evaluate_module, "sample", draws(digits))
+        assert read_as_asked(model, per_class=3) == pytest.approx(share)
 
 
 # trainings that start from another, and other labels
@@ -357,13 +384,13 @@ def test_what_the_judge_reads(shelf, monkeypatch):
 @pytest.fixture
 def begun(shelf, monkeypatch):
     """A network with three classes that ships, small enough; "conditional-mnist" by name."""
-    monkeypatch.setattr(recipes, "load_dataset", lambda name: THREE)
+    use(monkeypatch, THREE)
     torch.manual_seed(5)
-    model = GatedPixelCNN(levels=3, features=4, blocks=1, classes=3)
+    model = GatedPixelCNN(levels=3, features=4, blocks=1, dilations=[1], classes=3)
     model.size = (28, 28)
-    pretrained.publish(pretrained.save_model(model, pretrained.WEIGHTS / "conditional-mnist.safetensors"))
+    publish(save_model(model, pretrained.WEIGHTS / "conditional-mnist.safetensors"))
     teachers = {"teacher-mnist": (BrightnessReader().eval(), {})}
-    monkeypatch.setattr("pixelcnn_helpers.between.load_pretrained", teachers.get)
+    monkeypatch.setattr("pixelcnn_helpers.studies.between.load_pretrained", teachers.get)
     return model
 
 
@@ -377,7 +404,7 @@ def test_a_training_starts_from_another(begun, shelf, monkeypatch):
     seen = watch(monkeypatch, callback=after_one_epoch)
     assert further(shelf) is None
     assert seen[0]["labels"].unique().tolist() == [0, 1]
-    started = recipes.network_of(replace(RECIPES["neutral-mnist"], config=begun.config, start="conditional-mnist"))
+    started = network_of(replace(RECIPES["neutral-mnist"], config=begun.config, start="conditional-mnist"))
     assert same(started.state_dict(), begun.state_dict())
 
 
@@ -397,19 +424,19 @@ def test_self_taught(begun, shelf, monkeypatch, capsys):
     path = further(shelf, *settings)
     _, card = load_model(path)
     assert card["rounds"] == 2 and len(card["history"]["steps"]) == 2 and card["epochs_trained"] == 2
-    assert not any(recipes.CHECKPOINTS.iterdir())
+    assert not any(places.CHECKPOINTS.iterdir())
 
-    monkeypatch.setattr(recipes, "measured", lambda *args: 1 / 0)  # a crash after the training
+    monkeypatch.setattr(train_module, "measured", lambda *args: 1 / 0)  # a crash after the training
     with pytest.raises(ZeroDivisionError):
         further(shelf, *settings)
     with refused(ValueError, "neutral-mnist", "is of an unfinished training: --resume goes on with it"):
         further(shelf, *settings)
     with refused(ValueError, "was begun with", "wanted=4"):
         further(shelf, "labels=self-taught", "rounds=2", "wanted=5", resume=True)
-    monkeypatch.setattr(recipes, "measured", measured)
+    monkeypatch.setattr(train_module, "measured", measured)
     monkeypatch.setattr(self_training, "sample", None)  # nothing is drawn again
     again = train("neutral-mnist", resume=True, folder=shelf)
-    assert same(weights(again), weights(path)) and not files_of_rounds(recipes.CHECKPOINTS / "neutral-mnist.pt")
+    assert same(weights(again), weights(path)) and not files_of_rounds(places.CHECKPOINTS / "neutral-mnist.pt")
 
 
 def test_self_training_that_finds_nothing_leaves_nothing(begun, shelf, monkeypatch):
@@ -419,7 +446,7 @@ def test_self_training_that_finds_nothing_leaves_nothing(begun, shelf, monkeypat
     for wanted in (1, 2):
         with refused(ValueError, "drew nothing that the teacher cannot decide", "wanted"):
             further(shelf, "labels=self-taught", "rounds=2", f"wanted={wanted}")
-        assert not any(recipes.CHECKPOINTS.iterdir())
+        assert not any(places.CHECKPOINTS.iterdir())
 
 
 def test_self_training_interrupted_anywhere_can_be_resumed(begun, shelf, monkeypatch, capsys):
@@ -433,15 +460,15 @@ def test_self_training_interrupted_anywhere_can_be_resumed(begun, shelf, monkeyp
 
 
 def test_a_teacher_of_other_classes(begun, shelf, monkeypatch):
-    teacher = pretrained.KINDS["ResidualClassifier"](classes=4, width=2)
-    monkeypatch.setattr("pixelcnn_helpers.between.load_pretrained", {"teacher-mnist": (teacher, {})}.get)
+    teacher = kind_called("ResidualClassifier")(classes=4, width=2)
+    monkeypatch.setattr("pixelcnn_helpers.studies.between.load_pretrained", {"teacher-mnist": (teacher, {})}.get)
     with refused(ValueError, "reader must know the 3 classes of the model, got one of 4 classes"):
         further(shelf, "labels=softened")
 
 
 @pytest.mark.parametrize("name", pretrained_names())
 def test_the_recipe_on_every_card_that_ships(name):
-    recipe = recipes.recipe_of(json.loads(CARDS[name]))
+    recipe = recipe_of(json.loads(CARDS[name]))
     assert recipe.network == RECIPES[name].network and recipe.data == "mnist"
     assert recipe == replace(RECIPES[name], config=recipe.config)
 
@@ -462,18 +489,18 @@ def test_the_recipe_on_every_card_that_ships(name):
 def test_what_such_trainings_refuse(begun, shelf, settings, words):
     with refused(ValueError, *words):
         further(shelf, *settings)
-    assert not recipes.CHECKPOINTS.exists() or not any(recipes.CHECKPOINTS.iterdir())
+    assert not places.CHECKPOINTS.exists() or not any(places.CHECKPOINTS.iterdir())
 
 
 def test_versions_of_a_checkout_that_was_never_installed(monkeypatch):
     def version(name):
         if name == "pixelcnn-helpers":
-            raise recipes.PackageNotFoundError(name)
+            raise hardware_module.PackageNotFoundError(name)
         return "1.2.3"
 
-    monkeypatch.setattr(recipes, "version", version)
-    assert recipes.versions()["torch"] == "1.2.3"
-    assert "pixelcnn-helpers" not in recipes.versions()
+    monkeypatch.setattr(hardware_module, "version", version)
+    assert versions()["torch"] == "1.2.3"
+    assert "pixelcnn-helpers" not in versions()
 
 
 # stopped, and gone on with
@@ -487,15 +514,15 @@ def stopped(shelf, monkeypatch, capsys):
         assert tiny(None, "epochs=2") is None
     assert "train neutral-mnist --resume" in capsys.readouterr().out
     assert not shelf.exists()
-    assert {file.name for file in recipes.CHECKPOINTS.iterdir()} == {"neutral-mnist.pt", "neutral-mnist.json"}
-    return recipes.CHECKPOINTS / "neutral-mnist.pt"
+    assert {file.name for file in places.CHECKPOINTS.iterdir()} == {"neutral-mnist.pt", "neutral-mnist.json"}
+    return places.CHECKPOINTS / "neutral-mnist.pt"
 
 
 @pytest.mark.parametrize("settings", [[], [*TINY, "epochs=2"]])
 def test_interrupted_and_resumed_it_ends_in_the_same_weights(shelf, tmp_path, monkeypatch, stopped, settings):
     """Without settings it goes on with those that it was begun with, and on the card are all machines."""
     with monkeypatch.context() as patch:
-        patch.setattr(recipes, "CHECKPOINTS", tmp_path / "elsewhere")
+        patch.setattr(places, "CHECKPOINTS", tmp_path / "elsewhere")
         whole = load_model(tiny(tmp_path / "whole", "epochs=2"))
     saved, log = stopped.read_bytes(), stopped.with_suffix(".json")
     with refused(ValueError, str(stopped), "unfinished", "--resume", "delete"):
@@ -512,7 +539,7 @@ def test_interrupted_and_resumed_it_ends_in_the_same_weights(shelf, tmp_path, mo
     assert card["history"]["train"] == whole[1]["history"]["train"]
     assert card["epochs_trained"] == 2
     assert card["hardware"] == f"an abacus, {hardware()}"
-    assert not list(recipes.CHECKPOINTS.iterdir())
+    assert not list(places.CHECKPOINTS.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -526,10 +553,10 @@ def test_interrupted_and_resumed_it_ends_in_the_same_weights(shelf, tmp_path, mo
     ],
 )
 def test_other_settings_than_it_was_begun_with(shelf, stopped, setting, words):
-    files = {file: file.read_bytes() for file in recipes.CHECKPOINTS.iterdir()}
+    files = {file: file.read_bytes() for file in places.CHECKPOINTS.iterdir()}
     with refused(ValueError, str(stopped), *words, "without --set", "delete"):
         tiny(shelf, "epochs=2", setting, resume=True)
-    assert {file: file.read_bytes() for file in recipes.CHECKPOINTS.iterdir()} == files
+    assert {file: file.read_bytes() for file in places.CHECKPOINTS.iterdir()} == files
     assert not shelf.exists()
 
 
@@ -540,7 +567,7 @@ def test_a_checkpoint_whose_settings_are_lost(shelf, stopped):
         tiny(shelf, "epochs=3", resume=True)
     with refused(ValueError, "checkpoint", "another training", "'dilations': [1]", "there", "'dilations': [2]"):
         tiny(shelf, "epochs=2", "dilations=[2]", resume=True)
-    assert list(recipes.CHECKPOINTS.iterdir()) == [stopped]
+    assert list(places.CHECKPOINTS.iterdir()) == [stopped]
     assert tiny(shelf, "epochs=2", resume=True).is_file()
 
 
@@ -553,7 +580,7 @@ def test_epochs_are_counted_once_however_often_it_was_stopped(shelf, monkeypatch
             raise KeyboardInterrupt
         return images
 
-    monkeypatch.setattr(recipes, "rotated", pressed)
+    monkeypatch.setattr(data_module, "rotated", pressed)
     assert tiny(shelf, "epochs=2", "rotation=5") is None
     _, card = load_model(train("neutral-mnist", resume=True, folder=shelf))
     assert card["history"]["steps"] == [21, 24, 42]
@@ -565,10 +592,10 @@ def test_resume_without_a_checkpoint_begins(shelf):
 
 
 def test_a_classifier_that_was_stopped_begins_again(shelf, monkeypatch):
-    monkeypatch.setattr(recipes, "load_dataset", lambda name: GREYS)
+    use(monkeypatch, GREYS)
     settings = ["width=2", "epochs=1", "held_out=4", "batch_size=6"]
     with monkeypatch.context() as patch:
-        patch.setattr(recipes, "fit_classifier", lambda *args, **options: after_one_epoch(None))
+        patch.setattr(train_module, "fit_classifier", lambda *args, **options: after_one_epoch(None))
         assert train("judge-mnist", settings=[*settings, "width=3"], folder=shelf) is None
     assert not shelf.exists()
     model, _ = load_model(train("judge-mnist", resume=True, settings=settings, folder=shelf))
@@ -577,16 +604,81 @@ def test_a_classifier_that_was_stopped_begins_again(shelf, monkeypatch):
 
 def test_weights_that_are_replaced_are_kept(shelf, capsys):
     old = tiny(None).read_bytes()
-    assert not list(recipes.CHECKPOINTS.iterdir())  # there were none before
+    assert not list(places.CHECKPOINTS.iterdir())  # there were none before
     capsys.readouterr()
     path = tiny(None, "seed=9")
     assert path == shelf / "neutral-mnist.safetensors"
-    kept = recipes.CHECKPOINTS / "neutral-mnist.before.safetensors"
+    kept = places.CHECKPOINTS / "neutral-mnist.before.safetensors"
     assert str(kept) in capsys.readouterr().out
-    assert list(recipes.CHECKPOINTS.iterdir()) == [kept]
+    assert list(places.CHECKPOINTS.iterdir()) == [kept]
     assert kept.read_bytes() == old
     assert not same(weights(kept), weights(path))
     assert pretrained.load_pretrained("neutral-mnist")[1]["seed"] == 9
+
+
+# without a checkout
+
+
+def contents(folder):
+    return {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_without_a_checkout_trained_weights_go_into_the_current_folder(shelf, tmp_path, monkeypatch, capsys):
+    """They do not replace what ships, and they are not put on its list."""
+    tiny(shelf)
+    shipped, here = contents(shelf), tmp_path / "here"
+    assert {str(file) for file in shipped} == {"neutral-mnist.safetensors", "SHA256SUMS"}
+    here.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(places, "IN_CHECKOUT", False)
+    for seed in (9, 10):
+        main(["train", "neutral-mnist", "--set", *TINY, f"seed={seed}"])
+        assert {str(file) for file in contents(here)} == {"neutral-mnist.safetensors"}
+        assert load_model(here / "neutral-mnist.safetensors")[1]["seed"] == seed
+        assert f"{here / 'neutral-mnist.safetensors'}: " in capsys.readouterr().out
+    assert contents(shelf) == shipped
+    kept = places.CHECKPOINTS / "neutral-mnist.before.safetensors"
+    assert list(places.CHECKPOINTS.iterdir()) == [kept] and load_model(kept)[1]["seed"] == 9
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    """Runs a command in a fresh interpreter, in an empty folder; the package is this one, or a copy without a checkout.
+
+    The copy has the list of the weights, but none of them.
+    """
+    (tmp_path / "here").mkdir()
+    environment = dict(os.environ)
+
+    def call(*arguments, copied):
+        package, copy = Path(pretrained.__file__).parent, tmp_path / "site" / "pixelcnn_helpers"
+        if copied:
+            shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
+        environment["PYTHONPATH"] = str((copy if copied else package).parent)
+        command = [sys.executable, "-m", "pixelcnn_helpers", *arguments]
+        return subprocess.run(command, cwd=tmp_path / "here", env=environment, capture_output=True, text=True)
+
+    return call
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_an_unknown_name_in_a_fresh_interpreter(fresh, tmp_path, copied):
+    done = fresh("evaluate", "no-such-name", copied=copied)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("python -m pixelcnn_helpers evaluate: name must be one of 'between-mnist', ")
+    assert line.endswith("got 'no-such-name'")
+    assert (done.returncode, done.stdout, contents(tmp_path / "here")) == (1, "", {})
+
+
+def test_training_in_a_fresh_interpreter_without_a_checkout(fresh, tmp_path):
+    done = fresh("train", "neutral-mnist", "--set", *TINY, copied=True)
+    assert done.returncode == 0, done.stderr
+    assert {str(file) for file in contents(tmp_path / "here")} == {"neutral-mnist.safetensors"}
+    assert load_model(tmp_path / "here" / "neutral-mnist.safetensors")[1]["epochs_trained"] == 1
+    assert (tmp_path / "here" / "checkpoints").is_dir()  # where --resume would have looked
+    package = tmp_path / "site" / "pixelcnn_helpers"
+    shipped = Path(pretrained.__file__).parent / "weights" / "SHA256SUMS"
+    assert contents(package / "weights") == {Path("SHA256SUMS"): shipped.read_bytes()}
 
 
 # measured again
@@ -610,7 +702,7 @@ def test_evaluate_puts_on_the_card_what_it_measured_if_asked_to(shelf, write):
     path = tiny(shelf)
     model, card = load_model(path)
     stale = card | {"test": card["test"] | {"nats_per_image": 1.0, "bayes_accuracy": 1.0, "bayes_images": 7}}
-    pretrained.publish(pretrained.save_model(model, path, stale))
+    publish(save_model(model, path, stale))
     main(["evaluate", "neutral-mnist", *(["--write"] if write else [])])
     again, found = pretrained.load_pretrained("neutral-mnist")
     assert same(again.state_dict(), model.state_dict())
@@ -632,22 +724,22 @@ def test_evaluate_puts_on_the_card_what_it_measured_if_asked_to(shelf, write):
 )
 def test_what_train_is_told(monkeypatch, arguments, given):
     """And how a training that was interrupted ends: as a shell says it of Ctrl-C."""
-    told = []
-    monkeypatch.setattr(recipes, "train", lambda *args: told.append(args) or "a path")
+    asked = []
+    monkeypatch.setattr(train_module, "train", lambda *args: asked.append(args) or "a path")
     main(["train", *arguments])
-    monkeypatch.setattr(recipes, "train", lambda *args: told.append(args))
+    monkeypatch.setattr(train_module, "train", lambda *args: asked.append(args))
     with pytest.raises(SystemExit) as stopped:
         main(["train", *arguments])
     assert stopped.value.code == 130
-    assert told == [given, given]
+    assert asked == [given, given]
 
 
 def test_ctrl_c_outside_the_training(monkeypatch):
-    monkeypatch.setattr(recipes, "measured", lambda *args: after_one_epoch(None))
+    monkeypatch.setattr(train_module, "measured", lambda *args: after_one_epoch(None))
     with pytest.raises(SystemExit) as stopped:
         main(["train", "neutral-mnist", "--set", *TINY])
     assert stopped.value.code == 130
-    assert (recipes.CHECKPOINTS / "neutral-mnist.pt").exists()  # what was learned is kept
+    assert (places.CHECKPOINTS / "neutral-mnist.pt").exists()  # what was learned is kept
 
 
 def test_nothing_to_compile_with(shelf, monkeypatch):
@@ -658,7 +750,7 @@ def test_nothing_to_compile_with(shelf, monkeypatch):
     with pytest.raises(SystemExit) as stopped:
         main(["train", "neutral-mnist", "--set", *TINY, "compile=true"])
     assert stopped.value.code.startswith("python -m pixelcnn_helpers train: compile=True needs a C++ compiler")
-    assert not list(recipes.CHECKPOINTS.glob("*"))
+    assert not list(places.CHECKPOINTS.glob("*"))
     assert not shelf.exists()
 
 
@@ -668,7 +760,7 @@ def test_nothing_to_compile_with(shelf, monkeypatch):
         (["train", "nonsense"], ("conditional-mnist", "gated-binary-mnist", "'nonsense'")),
         (["train", "neutral-mnist", "--set", "epochs"], ("KEY=VALUE", "'epochs'")),
         (["train", "neutral-mnist", "--set", "seed=1", "epochs=many"], ("epochs", "'many'")),
-        (["train", "neutral-mnist", "--set", "data=nonsense"], ("'digits', 'mnist'", "'nonsense'")),
+        (["train", "neutral-mnist", "--set", "data=nonsense"], ("'digits', 'mnist-sample', 'mnist'", "'nonsense'")),
         (["train", "neutral-mnist", "--set", "data=digits"], ("images left to train on", "-503")),
         (["train", "neutral-mnist", "--set", "data=digits", "epochs=0", "held_out=100"], ("epochs", "at least 1")),
         (["train", "neutral-mnist", "--set", "data=digits", "blocks=2"], ("dilations", "2 blocks")),
@@ -685,12 +777,12 @@ def test_nothing_to_compile_with(shelf, monkeypatch):
 def test_errors_are_one_line(shelf, offline, monkeypatch, tmp_path, arguments, words):
     monkeypatch.setenv("PIXELCNN_DATA", str(tmp_path / "data"))
     card = asdict(RECIPES["neutral-mnist"]) | {"test": {}}
-    pretrained.publish(pretrained.save_model(GatedPixelCNN(features=2, blocks=1), shelf / "made.safetensors", card))
+    publish(save_model(GatedPixelCNN(features=2, blocks=1), shelf / "made.safetensors", card))
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
     said = stopped.value.code
     assert said.startswith(f"python -m pixelcnn_helpers {arguments[0]}: ")
     assert "\n" not in said
     assert all(word in said for word in words), said
-    assert not list(recipes.CHECKPOINTS.glob("*"))
+    assert not list(places.CHECKPOINTS.glob("*"))
     assert {file.name for file in shelf.iterdir()} == {"made.safetensors", "SHA256SUMS"}

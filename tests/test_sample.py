@@ -16,11 +16,12 @@ from pixelcnn_helpers import (
     PixelCNN,
     ShortcutPixelCNN,
     guesses,
+    incremental,
     naive_sample,
     sample,
     soft_label,
 )
-from pixelcnn_helpers.models import GatedPixelCNNWalk
+from pixelcnn_helpers.caching import IncrementalGatedPixelCNN
 
 FAST = ("cached", "guess")
 KINDS = {
@@ -127,20 +128,20 @@ def test_the_share_of_other_pixels_in_float32():
     assert other <= total / 500
 
 
-def test_the_logits_of_the_walk():
+def test_the_logits_of_the_incremental_way():
     """Step by step beside the whole network, so that an error too small to move a pixel is seen."""
     for kind, channels in itertools.product(KINDS, (1, 3)):
         model = make(kind, channels)
         images, rows = integers((3, channels, 6, 5), 4), soft_rows(model, 3)
         with torch.no_grad():
-            wanted, scaled = model(images, *rows), model.scale(images)
-            walk = model.walk(rows[0] if rows else None, 3, (6, 5))
+            wanted = model(images, *rows)
+            way = incremental(model, rows[0] if rows else None, 3, (6, 5))
             for row in range(6):
-                walk.row(row)
+                way.row(row)
                 for col, channel in itertools.product(range(5), range(channels)):
-                    got = walk.pixel(col, channel)
+                    got = way.pixel(col, channel)
                     assert torch.allclose(got, wanted[:, :, channel, row, col], atol=1e-10), (kind, row, col, channel)
-                    walk.put(col, channel, scaled[:, channel, row, col])
+                    way.put(col, channel, images[:, channel, row, col])
 
 
 # seeds and batches
@@ -256,7 +257,7 @@ def test_guessing_ends_even_where_the_network_leaks():
     assert model.training
 
 
-def test_guessing_needs_no_walk():
+def test_guessing_needs_no_cached_way():
     model = ConditionalToy().double()
     rows = one_hot([0, 2])
     assert torch.equal(
@@ -284,7 +285,7 @@ def test_sampled_in_evaluation_mode_and_handed_back(kind, method):
 @pytest.mark.parametrize("method", ("naive", *FAST))
 def test_ctrl_c_hands_the_model_back(method, monkeypatch):
     model, calls = make("gated").train(), []
-    owner, name = (GatedPixelCNNWalk, "pixel") if method == "cached" else (GatedPixelCNN, "logits")
+    owner, name = (IncrementalGatedPixelCNN, "pixel") if method == "cached" else (GatedPixelCNN, "logits")
     original = getattr(owner, name)
 
     def interrupted(*arguments):

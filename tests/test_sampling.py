@@ -9,8 +9,8 @@ from conftest import ConditionalToy, NetModel, integers, one_hot, refused
 from scipy.stats import chisquare
 from torch import nn
 
-from pixelcnn_helpers import MaskedConv2d, PixelCNN, naive_sample, nats
-from pixelcnn_helpers.sampling import gumbel_noise
+from pixelcnn_helpers import MaskedConv2d, PixelCNN, naive_sample, nats, sample
+from pixelcnn_helpers.sampling import row_noise
 
 
 @pytest.fixture
@@ -39,12 +39,13 @@ def test_takes_the_size_of_the_model(model):
 
 
 def test_is_the_textbook_loop(colour):
-    """Written out once more, for one image: noise first, then a pass for every value, channels innermost."""
-    noise = gumbel_noise([5], 3, 3, (2, 3))
+    """Written out once more, for one image: a pass for every value, channels innermost."""
+    generator = torch.Generator().manual_seed(5)
+    noise = [row_noise([generator], 3, 3, 3) for _ in range(2)]  # of each row (W, C, n, levels)
     image = torch.zeros(1, 3, 2, 3, dtype=torch.long)
     colour.eval()
     for row, col, channel in itertools.product(range(2), range(3), range(3)):
-        score = colour(image)[0, :, channel, row, col] + 0.7 * noise[0, :, channel, row, col]
+        score = colour(image)[0, :, channel, row, col] + 0.7 * noise[row][col, channel, 0]
         image[0, channel, row, col] = score.argmax()
     assert torch.equal(naive_sample(colour, size=(2, 3), seed=5, temperature=0.7), image)
 
@@ -84,8 +85,28 @@ def test_leaves_the_random_state_alone(model):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_the_noise_of_a_row_can_be_rebuilt_from_its_seed():
+    """One `torch.rand(W, C, levels)` for each row, from the top, from the image's own generator."""
+    generator, twin = torch.Generator().manual_seed(5), torch.Generator().manual_seed(5)
+    other = torch.Generator().manual_seed(6)
+    for _ in range(3):
+        noise = row_noise([other, generator], 4, 3, 8)
+        assert noise.shape == (4, 3, 2, 8)
+        assert torch.allclose(noise[:, :, 1], -(-torch.rand(4, 3, 8, generator=twin).log()).log())
+
+
+def test_the_noise_of_one_row_is_in_memory_at_a_time(monkeypatch):
+    """All noise of 500 images of 32×32×3 at 256 levels would need 1.6 GB."""
+    sizes, draw = [], torch.rand
+    monkeypatch.setattr(torch, "rand", lambda *shape, **options: sizes.append(draw(*shape, **options)) or sizes[-1])
+    model = PixelCNN(channels=3, levels=4, features=3, layers=1, kernel_size=3)
+    sample(model, 5, size=(6, 7))
+    assert {noise.numel() for noise in sizes} == {7 * 3 * 4} and len(sizes) == 5 * 6
+
+
 def test_noise_is_standard_gumbel():
-    noise = gumbel_noise(range(20), 10, 1, (10, 10)).flatten()
+    generators = [torch.Generator().manual_seed(seed) for seed in range(20)]
+    noise = row_noise(generators, 100, 1, 10).flatten()
     assert noise.isfinite().all()
     assert noise.mean().item() == pytest.approx(0.5772, abs=0.03)
     assert noise.var().item() == pytest.approx(torch.pi**2 / 6, abs=0.06)
@@ -278,7 +299,7 @@ GIVEN, MASK = integers((2, 1, 4, 4), 3), torch.ones(4, 4, dtype=torch.bool)
         (TOY, {"labels": one_hot([1, 2]), "n": 3}, ValueError, ("n must", "labels", "n=3", "2 rows")),
         (TOY, {"labels": one_hot([1, 2]), "seed": [1, 2, 3]}, ValueError, ("seed", "3 seeds for 2 images")),
         (PLAIN, {"known": GIVEN[0]}, ValueError, ("known", "(images, mask)", "Tensor")),
-        (PLAIN, {"known": 3}, ValueError, ("known", "(images, mask)", "int")),
+        (PLAIN, {"known": 3}, ValueError, ("known", "(images, mask)", "got 3")),
         (PLAIN, {"known": (GIVEN.float(), MASK)}, TypeError, ("known[0]", "integers 0 … 2", "float32")),
         (PLAIN, {"known": (GIVEN + 1, MASK)}, ValueError, ("known[0]", "0 … 2", "1 … 3")),
         (PLAIN, {"known": (GIVEN, MASK.float())}, TypeError, ("known[1]", "boolean", "float32")),

@@ -6,9 +6,10 @@ import pytest
 import torch
 from conftest import BrightnessReader, integers, one_hot, refused
 
-from pixelcnn_helpers import History, nats, self_training
-from pixelcnn_helpers.between import leanings, steady_reading
-from pixelcnn_helpers.self_training import Sieve, append, files_of_rounds, moved_copies, self_taught, softened
+from pixelcnn_helpers import History, nats
+from pixelcnn_helpers.studies.between import leanings, steady_reading
+from pixelcnn_helpers.workshop import self_training
+from pixelcnn_helpers.workshop.self_training import Sieve, append, files_of_rounds, moved_copies, self_taught, softened
 
 IMAGES, CLASSES = integers((12, 1, 28, 28), 3).to(torch.uint8), torch.arange(12) % 3
 LABELS = one_hot(CLASSES)

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import pixelcnn_helpers as pch
-from pixelcnn_helpers import plots, sliders
+from pixelcnn_helpers.page import plots, sliders
 
 PAIRS = ((0, 1), (2, 1))
 
@@ -99,7 +99,7 @@ def test_a_mixture_of_all_classes_is_normalised(slider, large):
     slider["2"].value = 10
     assert slider["words"].value.startswith("4 digits drawn for 0.25 of 0, 0.25 of 1, 0.50 of 2.")
     assert slider["picture"].value != before
-    slider["weight"].value = 1.0  # out of sight, and out of the label
+    slider["weight"].value = 1.0  # hidden now, and no part of the label
     assert slider["words"].value.startswith("4 digits drawn for 0.25 of 0")
     slider["mix"].value = "two classes"
     slider["mix"].value = "all classes"
@@ -215,7 +215,7 @@ def test_refusals(large):
     for pairs, error, words in (
         (((0, 0),), ValueError, "two different classes of 0 … 2"),
         (((0, 3),), ValueError, "two different classes of 0 … 2"),
-        ((1, 2), ValueError, "a pair must be two classes"),
+        ((1, 2), ValueError, "each of pairs must be a pair of classes, (1, 7) say, got 1"),
         (((0, 0.5),), TypeError, "a class must be an integer"),
     ):
         with refused(error, words):

@@ -27,13 +27,15 @@ from pixelcnn_helpers import (
     training,
     uniform_bits_per_dim,
 )
+from pixelcnn_helpers.training import NoCompiler, Trainer
+from pixelcnn_helpers.workshop.hardware import hardware
 
 IMAGES, HELD = integers((24, 1, 5, 4), 3), integers((10, 1, 5, 4), 3, seed=1)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _on_the_cpu():
-    """Equal to the last bit: that is not to be had from every GPU."""
+    """The tests compare weights bit by bit, which not every GPU reproduces."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ACCELERATE_USE_CPU", "true")
         yield
@@ -61,6 +63,11 @@ def same(a, b) -> bool:
 
 def copied(model):
     return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def layouts(model):
+    """How each weight lies in memory."""
+    return [weight.stride() for weight in model.parameters()]
 
 
 class Stop:
@@ -136,7 +143,7 @@ def test_history():
 
 
 def test_train_is_the_mean_loss_of_the_steps_in_bits():
-    """With a learning rate of nearly 0 the weights stay, so that the figure can be had in one pass."""
+    """A learning rate of nearly 0 leaves the weights as they are, so one pass gives the same value."""
     model = small()
     history = quick(model, epochs=1, learning_rate=1e-30, batch_size=24)
     losses = nn.functional.cross_entropy(small().train()(IMAGES), IMAGES)
@@ -224,12 +231,57 @@ def test_the_bar_shows_the_loss(capsys, monkeypatch):
 
 
 def test_the_learning_rate_warms_up_and_falls_to_zero():
-    rates = [training._schedule(step, 100) for step in range(100)]
+    rates = [training.schedule(step, 100) for step in range(100)]
     assert rates[:5] == sorted(rates[:5])
     assert max(rates) == rates[4] > 0.99
     assert rates[4:] == sorted(rates[4:], reverse=True)
     assert 0 < rates[-1] < 1e-3
-    assert training._schedule(0, 1) == 1
+    assert training.schedule(0, 1) == 1
+
+
+# one step
+
+
+def test_a_plain_step_is_the_textbook_one():
+    """With fast=False, three steps of a `Trainer` are those of a loop written out in float32."""
+    model, textbook = small(), small()
+    trainer = Trainer(model, 0.01, weight_decay=0.1, fast=False)
+    optimizer = torch.optim.AdamW(textbook.parameters(), weight_decay=0.1)
+    for share in (1.0, 0.5, 0.25):
+        loss = nn.functional.cross_entropy(textbook(IMAGES), IMAGES)
+        optimizer.param_groups[0]["lr"] = 0.01 * share
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(textbook.parameters(), 1.0)
+        optimizer.step()
+        found = trainer.step(share, IMAGES, IMAGES)
+        assert torch.equal(found, loss.detach()) and not found.requires_grad
+    assert same(model, textbook)
+    assert layouts(model) == layouts(textbook) == layouts(small())
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_step_clips_the_gradient_to_norm_1(fast):
+    model = small()
+    model.net[-1].weight.data.mul_(1000)
+    nn.functional.cross_entropy(model(IMAGES), IMAGES).backward()
+    norms = [torch.stack([weight.grad.norm() for weight in model.parameters()]).norm()]
+    Trainer(model, 0.01, fast=fast).step(1.0, IMAGES, IMAGES)  # its gradients are left on the model
+    norms.append(torch.stack([weight.grad.norm() for weight in model.parameters()]).norm())
+    assert norms[0] > 10
+    assert norms[1].item() == pytest.approx(1.0, abs=1e-4)
+
+
+def test_a_trainer_leaves_no_mark_on_the_model():
+    """During a training too the model itself computes in float32; only the wrapper of a step has another precision."""
+    plain, seen = vars(small()).keys(), []
+
+    def look(history):
+        seen.append((vars(model).keys() == plain, model(IMAGES).dtype, model.net[0](IMAGES.float()).dtype))
+
+    model = small()
+    quick(model, callback=look)
+    assert seen == [(True, torch.float32, torch.float32)] * 2
 
 
 # what it keeps, and when it stops
@@ -273,7 +325,7 @@ def test_patience_stops():
     ],
 )  # fmt: skip
 def test_patience_counts_epochs_without_a_better_one(found, patience, stalled):
-    assert training._stalled(History(validation=found), patience) is stalled
+    assert training.stalled(History(validation=found), patience) is stalled
 
 
 def test_augment_redraws_every_batch():
@@ -377,7 +429,7 @@ def test_compiled_it_learns_the_same():
     assert histories[1].train == pytest.approx(histories[0].train, rel=1e-2)  # bfloat16 on some machines
     for name, value in plain.state_dict().items():
         torch.testing.assert_close(compiled.state_dict()[name], value, rtol=0, atol=5e-3)
-    assert vars(compiled).keys() - {"_is_torch_compile"} == vars(plain).keys()  # that mark does no harm
+    assert vars(compiled).keys() == vars(plain).keys()  # the wrapper was compiled, not the model itself
 
 
 @pytest.mark.parametrize("lazy", [True, False])
@@ -388,16 +440,16 @@ def test_without_a_compiler_nothing_is_touched(tmp_path, monkeypatch, lazy):
         raise FileNotFoundError("g++")
 
     model, path = small(), tmp_path / "model.pt"
-    before, weights, layouts = dict(vars(model)), copied(model), [weight.stride() for weight in model.parameters()]
+    before, weights, strides = dict(vars(model)), copied(model), layouts(model)
     monkeypatch.setattr(torch, "compile", (lambda module: fails) if lazy else fails)
-    with refused(training.NoCompiler, "C++ compiler", "g++", "FileNotFoundError", "install one", "compile=False"):
+    with refused(NoCompiler, "C++ compiler", "g++", "FileNotFoundError", "install one", "compile=False"):
         quick(model, compile=True, checkpoint=path)
     assert vars(model) == before
     assert same(model, weights)
-    assert [weight.stride() for weight in model.parameters()] == layouts
+    assert layouts(model) == strides
     assert model.training
     assert not path.exists()
-    assert issubclass(training.NoCompiler, RuntimeError)
+    assert issubclass(NoCompiler, RuntimeError)
     assert quick(model).steps == [3, 6]  # compile=False is of use
 
 
@@ -414,7 +466,7 @@ def test_ctrl_c_in_a_callback_keeps_what_was_learned(capsys):
     assert capsys.readouterr().out == "Stopped after 6 of 12 steps; what was learned so far is kept.\n"
     assert not stopped.training
     assert stopped.size == (5, 4)
-    assert vars(stopped).keys() == vars(small()).keys()  # forward is its own again
+    assert vars(stopped).keys() == vars(small()).keys()  # nothing of Accelerate's is left on it after a stop
 
 
 def test_ctrl_c_within_an_epoch_writes_an_entry():
@@ -529,6 +581,20 @@ def test_resumed_after_ctrl_c_within_an_epoch(tmp_path):
     assert history.steps == [3, 4, 6, 9, 12]
 
 
+def test_what_a_checkpoint_holds(tmp_path):
+    path, model = tmp_path / "toy.pt", toy()
+    history = quick(model, labels=LABELS, checkpoint=path, **OPTIONS)
+    state = torch.load(path, weights_only=True)
+    assert state.keys() == {
+        "plan", "step", "seconds", "learned", "since", "model", "optimizer", "history", "best"
+    }  # fmt: skip
+    assert state["step"] == state["since"] == 12 and state["learned"] == 0
+    assert state["seconds"] >= history.seconds[-1]
+    assert History(**state["history"]) == history
+    assert same(state["best"], model.state_dict())
+    assert state["model"].keys() == model.state_dict().keys()  # the names of the model itself, not of a wrapper
+
+
 def test_a_finished_training_is_not_repeated(tmp_path, whole):
     path, again = tmp_path / "toy.pt", toy(seed=99)
     quick(toy(), labels=LABELS, checkpoint=path, **OPTIONS)
@@ -538,7 +604,7 @@ def test_a_finished_training_is_not_repeated(tmp_path, whole):
 
 
 def test_a_second_training_starts_afresh(tmp_path):
-    """No mark of the first one is left, neither on the model nor in Accelerate."""
+    """The first one leaves no mark, neither on the model nor in Accelerate."""
     model = small()
     quick(model)
     twin = small()
@@ -634,14 +700,14 @@ def test_a_damaged_checkpoint(tmp_path, damage):
 
 def test_hardware_in_words(monkeypatch):
     threads = f", {torch.get_num_threads()} thread" + "s" * (torch.get_num_threads() > 1)
-    assert training.hardware().endswith(threads)
-    assert training.hardware() == training.hardware(torch.device("cpu"))
-    monkeypatch.setattr(training.Path, "is_file", lambda path: False)  # anything but Linux
-    for processor, name in (("Chip 9", "Chip 9"), ("", training.platform.machine())):
-        monkeypatch.setattr(training.platform, "processor", lambda told=processor: told)
-        assert training.hardware() == name + threads
+    assert hardware().endswith(threads)
+    assert hardware() == hardware(torch.device("cpu"))
+    monkeypatch.setattr(pathlib.Path, "is_file", lambda path: False)  # anything but Linux
+    for processor, name in (("Chip 9", "Chip 9"), ("", platform.machine())):
+        monkeypatch.setattr(platform, "processor", lambda told=processor: told)
+        assert hardware() == name + threads
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device}")
-    assert training.hardware(torch.device("cuda", 1)) == "GPU cuda:1"
+    assert hardware(torch.device("cuda", 1)) == "GPU cuda:1"
 
 
 # bad input
@@ -679,8 +745,16 @@ def test_hardware_in_words(monkeypatch):
     ],
 )
 def test_bad_input(options, error, words):
+    """It is refused before the model is moved or changed."""
+    options = {"model": small(), **options}
+    model = options["model"]
+    before = None if model is None else (vars(model).copy(), copied(model), layouts(model))
     with refused(error, *words):
-        quick(**{"model": small(), **options})
+        quick(**options)
+    if model is not None:
+        assert vars(model) == before[0]
+        assert same(model.state_dict(), before[1])
+        assert layouts(model) == before[2]
 
 
 # other processes
@@ -719,11 +793,12 @@ def test_precision_is_what_the_environment_says(tmp_path):
         from pixelcnn_helpers import PixelCNN, fit
         torch.manual_seed(0)
         model, seen = PixelCNN(levels=3, features=8, layers=1, kernel_size=3), []
-        model.net[0].register_forward_hook(lambda layer, args, out: seen.append(out.dtype))
+        model.net[0].register_forward_hook(lambda layer, args, out: seen.append((layer.training, out.dtype)))
         images = torch.zeros(8, 1, 4, 4, dtype=torch.long)
         for _ in range(2):
-            history = fit(model, images, steps=20, learning_rate=0.05, progress=False)
-            print(*sorted({str(kind) for kind in seen}), {weight.dtype for weight in model.parameters()})
+            history = fit(model, images, steps=20, learning_rate=0.05, validation=(images, None), progress=False)
+            assert {training for training, _ in seen} == {True, False}  # in the steps and in the validation
+            print(*sorted({str(kind) for _, kind in seen}), {weight.dtype for weight in model.parameters()})
             seen.clear()
         assert model(images).dtype == torch.float32 and history.train[-1] < 0.2, history.train
     """))
@@ -734,18 +809,18 @@ def test_precision_is_what_the_environment_says(tmp_path):
 
 
 def test_two_processes(tmp_path):
-    """They share the images out, end in equal weights, batch norm included, and resumed in the same ones again."""
+    """Each sees its share of the images; both end in equal weights, batch norm included, also after a resume."""
     script = tmp_path / "two.py"
     script.write_text(textwrap.dedent("""
         import os, pathlib, sys
         import torch
         from pixelcnn_helpers import PixelCNN, bits_per_dim, fit, training
         folder, rank = pathlib.Path(sys.argv[1]), os.environ["RANK"]
-        training.bits_per_dim = lambda *args: bits_per_dim(*args) + int(rank)  # as if one measured otherwise
+        training.bits_per_dim = lambda *args: bits_per_dim(*args) + int(rank)  # the two measure different values
         images = torch.randint(3, (40, 1, 5, 4), generator=torch.Generator().manual_seed(0))
 
         def train(seed, **options):
-            torch.manual_seed(seed + int(rank))  # different weights to start from: the first process's count
+            torch.manual_seed(seed + int(rank))  # each starts from other weights; those of the first process are used
             model, seen = PixelCNN(levels=3, features=8, layers=2, kernel_size=3), []
             history = fit(model, images[:32], epochs=4, batch_size=8, validation=(images[32:], None), patience=3,
                           learning_rate=0.02, augment=lambda x, _: (seen.append(x), x)[1], **options)
@@ -797,7 +872,7 @@ def test_augment_must_keep_the_shape():
 def test_kept_memory_is_not_fetched_again():
     code = """if 1:
         import resource, sys, torch
-        from pixelcnn_helpers.training import keep_memory
+        from pixelcnn_helpers.workshop.hardware import keep_memory
         if sys.argv[1:]:
             keep_memory()
         x = torch.ones(2**24)

@@ -13,25 +13,23 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image, PngImagePlugin
 
-from . import plots
-from .between import PAIRS, sample_between
-from .data import load_digits
-from .files import write_whole
-from .layers import MaskedConv2d
-from .masks import causal_mask
-from .models import PixelCNN
-from .pretrained import load_pretrained
-from .receptive_field import blind_spot, receptive_field
-from .sampling import naive_sample, sample
-from .training import fit
-
-ROOT = Path(__file__).parent.parent
+from ..causality import blind_spot, receptive_field
+from ..checkpoint import write_atomically
+from ..data import load_digits
+from ..layers import MaskedConv2d, causal_mask
+from ..models import PixelCNN
+from ..page import plots
+from ..pretrained import load_pretrained
+from ..sampling import naive_sample, sample
+from ..studies.between import PAIRS, sample_between
+from ..training import fit
+from .places import ROOT
 
 
 def main() -> None:
     """Draw every picture anew, about half a minute on two CPU cores."""
     model, held_out = trained_network()
-    pictures = ROOT / "pixelcnn_helpers" / "pictures"
+    pictures = ROOT / "pixelcnn_helpers" / "page" / "pictures"
     save(pictures / "01_masks.png", *draw_masks())
     save(pictures / "02_blind_spot.png", *draw_blind_spots())
     save(pictures / "03_pixelcnn.png", *draw_digits(model, held_out))
@@ -48,7 +46,7 @@ def save(path: Path, figure: Figure, description: str) -> None:
     text.add_itxt("Description", description)
     image = Image.open(io.BytesIO(plots.png(figure))).convert("RGB").quantize(128, dither=Image.Dither.NONE)
     image.save(small, "PNG", optimize=True, pnginfo=text)
-    write_whole(path, small.getvalue())
+    write_atomically(path, small.getvalue())
     print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1024:.0f} KB")
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .checks import check_classes, check_images, check_int, check_labels, check_number, check_walk
-from .classifiers import check_classifier, class_probabilities
-from .data import soft_label
-from .likelihood import pixel_nats
-from .models import device_of, images_on_cpu
-from .pretrained import load_pretrained
-from .sampling import SEEDS, _size, sample
+from ..caching import incremental
+from ..checks import check_classes, check_int, check_labels, check_number, check_two
+from ..data import soft_label
+from ..models import device_of
+from ..pretrained import load_pretrained
+from ..sampling import SEEDS, sample
+from .judges import check_classifier, class_probabilities
 
 PAIRS = ((1, 7), (3, 8), (4, 9), (5, 6))  # the blog's
 NEAR = 0.1  # how far a reading may be from the label for a candidate to be taken
@@ -45,7 +43,6 @@ class MixedClasses(nn.Module):
 
     def forward(self, images: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """Integer images `(N, C, H, W)`, label rows `(N, classes)` -> logits `(N, levels, C, H, W)`."""
-        check_images(images, self.levels, self.channels, values=images_on_cpu(images))
         check_labels(labels, len(images), self.classes)
         rows, shares = self.spread(labels)
         log_p = self.model(images.repeat_interleave(shares.shape[1], 0), rows).log_softmax(1)
@@ -54,9 +51,6 @@ class MixedClasses(nn.Module):
         own = log_p.gather(2, drawn)[:, :, 0].movedim(2, 4)  # (N, K, H, W, C), in the order of drawing
         before = own.flatten(2).cumsum(2).view_as(own) - own
         return self.mix(log_p, shares[:, :, None, None, None, None], before.movedim(4, 2)[:, :, None])
-
-    def scale(self, images: torch.Tensor) -> torch.Tensor:
-        return self.model.scale(images)
 
     def spread(self, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Labels `(N, classes)` -> a one-hot row for each of K classes, `(N·K, classes)`; their weights, `(N, K)`."""
@@ -69,32 +63,27 @@ class MixedClasses(nn.Module):
         weights = (shares.log() - self.restore * before).log_softmax(1)
         return (weights.exp() * log_p).sum(1) if self.geometric else (weights + log_p).logsumexp(1)
 
-    def walk(self, labels: torch.Tensor, n: int, size: tuple[int, int]) -> MixedClassesWalk:
-        """The same, pixel by pixel."""
-        check_walk(self.model)
-        return MixedClassesWalk(self, labels, n, size)
 
-
-class MixedClassesWalk:
-    """A `MixedClasses` that draws: each image is walked through once under every class of its label."""
+@incremental.register(MixedClasses)
+class IncrementalMixedClasses:
+    """The network's incremental way, once for each image under every class of its label."""
 
     def __init__(self, mixed: MixedClasses, labels, n, size):
         self.mixed, (rows, self.shares) = mixed, mixed.spread(labels)
-        self.walk, self.scale = mixed.model.walk(rows, len(rows), size), mixed.scale(torch.arange(mixed.levels))
+        self.way = incremental(mixed.model, rows, len(rows), size)
         self.before = torch.zeros_like(self.shares)
 
     def row(self, row: int) -> None:
-        self.walk.row(row)
+        self.way.row(row)
 
     def pixel(self, col: int, channel: int) -> torch.Tensor:
-        """Logits of one value of every image, `(N, levels)`."""
-        self.log_p = self.walk.pixel(col, channel).log_softmax(1).unflatten(0, self.shares.shape)  # (N, K, levels)
+        self.log_p = self.way.pixel(col, channel).log_softmax(1).unflatten(0, self.shares.shape)  # (N, K, levels)
         return self.mixed.mix(self.log_p, self.shares[:, :, None], self.before[:, :, None])
 
-    def put(self, col: int, channel: int, x: torch.Tensor) -> None:
-        drawn = torch.searchsorted(self.scale, x)  # its level again
-        self.before += self.log_p.gather(2, drawn[:, None, None].expand(-1, self.shares.shape[1], 1))[:, :, 0]
-        self.walk.put(col, channel, x.repeat_interleave(self.shares.shape[1]))
+    def put(self, col: int, channel: int, levels: torch.Tensor) -> None:
+        drawn = levels[:, None, None].expand(-1, self.shares.shape[1], 1)
+        self.before += self.log_p.gather(2, drawn)[:, :, 0]
+        self.way.put(col, channel, levels.repeat_interleave(self.shares.shape[1]))
 
 
 class Contrasted(MixedClasses):
@@ -164,68 +153,6 @@ def sample_between(
     return images
 
 
-@torch.no_grad()
-def turning_points(model, a, b, weight=0.5, n=16, seed=0, *, steps=6, reader=None) -> torch.Tensor:
-    """Follow one noise from class `a` to class `b`, and stop where a reader finds the image to turn.
-
-    Image i keeps the noise of seed `seed + i`; its label's weight is found by bisection, in so many steps. Returned is
-    the drawing whose reading was nearest to the wanted weight. Arguments, result and errors as for `sample_between`.
-    """
-    label, reader = pair_label(model, a, b, weight), reader_for(model, reader)
-    n, steps = check_int("n", n, 1), check_int("steps", steps, 1)
-    ends = torch.cat([pair_label(model, a, b, share) for share in (0.0, 1.0)])  # (2, classes)
-    low, high, away = torch.zeros(n), torch.ones(n), torch.full((n,), float("inf"))
-    best = None
-    for _ in range(steps):
-        middle = (low + high) / 2
-        drawn = sample(model, labels=torch.stack([1 - middle, middle], 1) @ ends, seed=seed)
-        read = steady_reading(reader, drawn, model.levels)
-        found = (read - label).abs().sum(1) / 2
-        closer = (found < away).to(drawn.device)[:, None, None, None]
-        best, away = drawn if best is None else torch.where(closer, drawn, best), torch.minimum(away, found)
-        turned = (1 - weight) * read[:, b] > weight * read[:, a]
-        low, high = torch.where(turned, low, middle), torch.where(turned, middle, high)
-    return best
-
-
-@torch.no_grad()
-def resampled(model, a, b, weight=0.5, n=16, seed=0, *, particles=8, blocks=4, width=2.0) -> torch.Tensor:
-    """Sequential Monte Carlo: draw some rows, keep the beginnings that the network itself cannot decide on, go on.
-
-    Each image has so many particles, drawn under the mixed label. After each block of rows a particle's potential is
-    `exp(-(d / width)² / 2)`, d being `log p(x | b) - log p(x | a)` over the rows so far, less the log odds of `weight`;
-    the particles are drawn anew in proportion to how much it grew since the last block, at the end one of them.
-    Arguments, result and errors as for `sample_between`; width in nats.
-    Source: Doucet and Johansen 2009, A Tutorial on Particle Filtering and Smoothing.
-    """
-    label, n, seed = pair_label(model, a, b, weight), check_int("n", n, 1), check_int("seed", seed, 0)
-    particles, blocks = check_int("particles", particles, 1), check_int("blocks", blocks, 1)
-    if check_number("width", width) == 0:
-        raise ValueError("width must be above 0, got 0")
-    height, _ = size = _size(model, None, None)
-    if blocks > height:
-        raise ValueError(f"blocks must be at most {height}, the rows of an image, got {blocks}")
-    odds = math.log(max(weight, 1e-9) / max(1 - weight, 1e-9))
-    draws = [torch.Generator().manual_seed((seed + i) % SEEDS) for i in range(n)]
-    sides = [pair_label(model, a, b, share).expand(n * particles, -1) for share in (0.0, 1.0)]
-    known, before = None, torch.zeros(n, particles, dtype=torch.float64)
-    for block in range(blocks):
-        end = round(height * (block + 1) / blocks)
-        seeds = [(seed + i + APART * (block * particles + k)) % SEEDS for i in range(n) for k in range(particles)]
-        images = sample(model, labels=label.expand(n * particles, -1), seed=seeds, known=known)
-        of_a, of_b = (pixel_nats(model, images, side)[:, :, :end].flatten(1).double().sum(1) for side in sides)
-        potential = (-(((of_a - of_b - odds) / width) ** 2) / 2).view(n, particles)  # its logarithm
-        weights = (potential - before).softmax(1)
-        chosen = torch.stack([
-            torch.multinomial(row, particles if end < height else 1, replacement=True, generator=one)
-            for row, one in zip(weights, draws, strict=True)
-        ])  # (n, particles), in the end (n, 1)
-        images = images.view(n, particles, *images.shape[1:])[torch.arange(n)[:, None], chosen].flatten(0, 1)
-        before = potential.gather(1, chosen)
-        known = images, (torch.arange(height) < end)[:, None].expand(size)
-    return images
-
-
 def reader_for(model, reader=None, name: str = "reader"):
     """The classifier that reads what a model draws, `teacher-mnist` if None; of as many classes, for such images.
 
@@ -282,10 +209,7 @@ def pair_label(model, a: int, b: int, weight: float) -> torch.Tensor:
 
 def check_pair(pair, classes: int) -> tuple[int, int]:
     """Two different classes of a model that has as many."""
-    try:
-        a, b = pair
-    except (TypeError, ValueError):
-        raise ValueError(f"a pair must be two classes, (1, 7) say, got {pair!r}") from None
+    a, b = check_two("each of pairs", pair, "of classes, (1, 7) say")
     a, b = check_int("a class", a, 0), check_int("a class", b, 0)
     if a == b or max(a, b) >= classes:
         raise ValueError(f"a pair must be two different classes of 0 … {classes - 1}, got {(a, b)}")

@@ -1,4 +1,4 @@
-"""Two small networks that read digits at any number of grey levels: a judge of samples, and a teacher."""
+"""Two small classifiers of digits at any number of grey levels: a judge of samples, and a teacher."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from .checks import INTEGERS, check_images, check_int, check_number
-from .data import moved, quantize
-from .models import device_of, evaluating, images_on_cpu
-from .training import _schedule, get_accelerator
+from ..checks import INTEGERS, check_images, check_int, check_number, check_positive, check_two
+from ..data import quantize
+from ..models import device_of, evaluating, on_cpu, stores_config
+from ..training import Trainer, schedule
+from .datasets import moved
 
 LEVELS = (2, 4, 8, 16, 256)  # what training images are rounded to
 SHIFT, SCALE = 2.0, 0.1  # how far training images are moved, in pixels, and made larger or smaller
@@ -37,14 +37,12 @@ class ClassifierHistory:
 class Classifier(nn.Module):
     """What both classifiers share: floats `(N, 1, 28, 28)` in 0 … 1 go in, logits `(N, classes)` come out.
 
-    config: the arguments of the constructor: `type(model)(**model.config)` builds the same network anew.
     A subclass writes `logits(x)`. Raises TypeError for integers, ValueError for other shapes and values.
     """
 
-    def __init__(self, classes: int, width: int):
+    def __init__(self, classes: int):
         super().__init__()
-        self.classes, self.width = check_int("classes", classes, 2), check_int("width", width, 1)
-        self.config, self.size = {"classes": self.classes, "width": self.width}, SIZE
+        self.classes, self.size = check_int("classes", classes, 2), SIZE
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         check_floats(images)
@@ -53,10 +51,12 @@ class Classifier(nn.Module):
 
 
 class ConvClassifier(Classifier):
-    """The judge: five plain convolutions with batch norm and ReLU, the image halved by the maximum of each 2×2."""
+    """The judge: five plain convolutions with batch norm and ReLU, and maximum pooling over 2×2."""
 
+    @stores_config
     def __init__(self, classes=10, width=24):
-        super().__init__(classes, width)
+        super().__init__(classes)
+        check_int("width", width, 1)
         self.net = nn.Sequential(
             *conv(1, width, 5), nn.MaxPool2d(2), nn.ReLU(),  # a quarter of the ReLUs, and the same result
             *conv(width, 2 * width), nn.ReLU(),
@@ -71,13 +71,15 @@ class ConvClassifier(Classifier):
 
 
 class ResidualClassifier(Classifier):
-    """The teacher: four residual blocks, the image halved by steps of two, the mean over what is left of it.
+    """The teacher: four residual blocks, strides of two, average pooling at the end.
 
     Source: He et al. 2016, arXiv 1512.03385, section 3.3, much smaller.
     """
 
+    @stores_config
     def __init__(self, classes=10, width=32):
-        super().__init__(classes, width)
+        super().__init__(classes)
+        check_int("width", width, 1)
         self.net = nn.Sequential(
             *conv(1, width, 3, stride=2), nn.ReLU(),
             Residual(width, width), Residual(width, width),
@@ -105,7 +107,7 @@ class Residual(nn.Module):
 
 
 def conv(in_channels, out_channels, kernel_size=3, stride=1) -> list[nn.Module]:
-    """A convolution and its batch norm, whose shift makes a bias superfluous."""
+    """A convolution and its batch norm; no bias, since batch norm adds a shift of its own."""
     options = {"stride": stride, "padding": kernel_size // 2, "bias": False}
     return [nn.Conv2d(in_channels, out_channels, kernel_size, **options), nn.BatchNorm2d(out_channels)]
 
@@ -114,51 +116,38 @@ def fit_classifier(
     model, images, classes, *, epochs=12, batch_size=128, learning_rate=4e-3, seed=0, validation=None, rotation=10.0,
     progress=True,
 ) -> ClassifierHistory:
-    """Train a classifier in place, by AdamW on the cross entropy of images redrawn every time, and return its history.
+    """Train a classifier in place, by AdamW on the cross entropy of randomly changed images, and return its history.
 
     images: integers `(N, 1, 28, 28)` of 256 levels; classes: integers `(N,)`; validation: `(images, classes)`.
-    rotation: each image is turned by up to so many degrees, moved and scaled a little, and rounded to a number of
-    levels by chance, or drawn black and white as Bernoulli(x / 255): a classifier for every number of levels.
-    epochs, batch_size, learning_rate: as for `fit`, and so are device, precision (but no float16) and random state.
+    rotation: each image is rotated by up to so many degrees, moved and scaled a little, and rounded to a random number
+    of levels, or drawn in black and white as Bernoulli(x / 255): a classifier for every number of levels.
+    epochs, batch_size, learning_rate: as for `fit`, and so are device, precision, schedule and random state.
 
     Afterwards the model is in evaluation mode, on that device.
-    Raises ValueError or TypeError for bad arguments, FloatingPointError when the loss is no longer a number.
+    Raises ValueError or TypeError for bad arguments, FloatingPointError when the loss is NaN or infinite.
     """
     _check(model, images, classes)
     if validation is not None:
-        try:
-            held_images, held_classes = validation
-        except (TypeError, ValueError):
-            raise ValueError(f"validation must be a pair (images, classes), got {type(validation).__name__}") from None
+        held_images, held_classes = check_two("validation", validation, "(images, classes)")
         _check(model, held_images, held_classes, "validation[0]", "validation[1]")
     epochs, batch_size = check_int("epochs", epochs, 1), min(check_int("batch_size", batch_size, 1), len(images))
-    learning_rate, rotation = check_number("learning_rate", learning_rate), check_number("rotation", rotation)
-    if learning_rate == 0:
-        raise ValueError("learning_rate must be above 0, got 0")
+    learning_rate, rotation = check_positive("learning_rate", learning_rate), check_number("rotation", rotation)
     seed, per_epoch = check_int("seed", seed, 0) % 2**32, len(images) // batch_size
 
-    accelerator = get_accelerator()
-    device, fast = accelerator.device, accelerator.mixed_precision == "bf16"
+    trainer = Trainer(model, learning_rate, weight_decay=0.05)
+    device, total = trainer.device, epochs * per_epoch
     images, classes = images.to(device, torch.uint8), classes.to(device, torch.long)
-    model.to(device=device, memory_format=torch.channels_last).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.05)
     shuffle, draws = torch.Generator().manual_seed(seed), torch.Generator(device).manual_seed(seed)
-    history, started = ClassifierHistory(), time.perf_counter()
-    bar = tqdm(total=epochs * per_epoch, desc="training", unit="img", unit_scale=batch_size, disable=not progress)
+    history, began = ClassifierHistory(), time.perf_counter()
+    bar = tqdm(total=total, desc="training", unit="img", unit_scale=batch_size, disable=not progress)
     try:
         for epoch in range(epochs):
+            model.train()
             order, learned = torch.randperm(len(images), generator=shuffle), torch.zeros((), device=device)
             for i in range(per_epoch):
                 batch = order[i * batch_size : (i + 1) * batch_size].to(device)
                 x = redraw(images[batch], rotation, draws)
-                for group in optimizer.param_groups:
-                    group["lr"] = learning_rate * _schedule(epoch * per_epoch + i, epochs * per_epoch)
-                with torch.autocast(device.type, torch.bfloat16, enabled=fast):
-                    loss = F.cross_entropy(model(x), classes[batch])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                learned += loss.detach()
+                learned += trainer.step(schedule(epoch * per_epoch + i, total), classes[batch], x)
                 bar.update()
             history.train.append(learned.item() / per_epoch)
             if not math.isfinite(history.train[-1]):
@@ -166,7 +155,7 @@ def fit_classifier(
             if validation is not None:
                 history.validation.append(accuracy(model, held_images, held_classes))
                 bar.set_postfix_str(f"{history.validation[-1]:.2%} right", refresh=False)
-            history.seconds.append(time.perf_counter() - started)
+            history.seconds.append(time.perf_counter() - began)
     finally:
         bar.close()
         model.eval()
@@ -174,7 +163,7 @@ def fit_classifier(
 
 
 def redraw(images: torch.Tensor, rotation: float, generator: torch.Generator) -> torch.Tensor:
-    """Images `(B, 1, H, W)` of 256 levels, each turned, moved, scaled and rounded by chance -> floats in 0 … 1."""
+    """Images `(B, 1, H, W)` of 256 levels, each rotated, moved, scaled and rounded at random -> floats in 0 … 1."""
     count, (height, width), device = len(images), images.shape[-2:], images.device
 
     def uniform(*shape):
@@ -203,9 +192,9 @@ def accuracy(model, images: torch.Tensor, classes: torch.Tensor, levels: int = 2
 
 @torch.no_grad()
 def class_probabilities(model, images: torch.Tensor, levels: int, batch_size: int = 500) -> torch.Tensor:
-    """What a classifier reads in images: probabilities `(N, classes)`, float32, on the CPU.
+    """The class probabilities that a classifier finds for images: `(N, classes)`, float32, on the CPU.
 
-    images: integers `(N, 1, 28, 28)` in `0 … levels-1`. The model is asked in evaluation mode.
+    images: integers `(N, 1, 28, 28)` in `0 … levels-1`. The model runs in evaluation mode.
     Raises ValueError or TypeError for images that do not fit, ValueError for a model that diverged in training.
     """
     check_classifier(model)
@@ -228,7 +217,7 @@ def check_floats(images) -> None:
     if not images.is_floating_point():
         raise TypeError(f"images must be floats in 0 … 1, got {images.dtype}; {fix}")
     check_shape(images)
-    if images_on_cpu(images):  # a GPU would have to be waited for
+    if on_cpu(images):  # a GPU would have to be waited for
         low, high = (value.item() for value in images.detach().aminmax())
         if not (low >= 0 and high <= 1):  # NaN neither
             raise ValueError(f"images must hold values in 0 … 1, got {low:g} … {high:g}; {fix}")

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from .files import write_whole
+from ..checkpoint import write_atomically
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PROGRESS = re.compile(r"\[\d+:\d\d(:\d\d)?[<,]")  # tqdm's "[00:01<00:05, 3.1it/s]"
@@ -58,7 +58,7 @@ def run(path: Path, root: Path) -> float:
     seconds = time.perf_counter() - began
     clean(page, machine_folders(root))
     nbformat.validate(page)
-    write_whole(path, nbformat.writes(page) + "\n")
+    write_atomically(path, nbformat.writes(page) + "\n")
     return seconds
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save
 
-from .between import PAIRS, leanings, shifted, steady_reading
-from .classifiers import class_probabilities
-from .files import write_whole
-from .likelihood import nats
-from .sampling import SEEDS, sample
-from .training import History, fit, get_accelerator
+from ..checkpoint import write_atomically
+from ..likelihood import nats
+from ..sampling import SEEDS, sample
+from ..studies.between import PAIRS, leanings, shifted, steady_reading
+from ..studies.judges import class_probabilities
+from ..training import History, fit, get_accelerator
 
 MOST = 10  # drawings for each image that is wanted, before a pair is given up
 SHIFT = 2  # pixels by which copies of what was kept are moved
@@ -91,7 +91,7 @@ class Sieve:
                 count = wanted if (a, b) in PAIRS else -(-wanted // 10)
                 found = self.undecided(model, a, b, count, (seed * 100 + index) * 100_000 % SEEDS)
                 kept |= dict(zip((f"images {a} {b}", f"readings {a} {b}"), found, strict=True))
-                write_whole(path, save(kept))
+                write_atomically(path, save(kept))
         images, readings = (torch.cat([kept[f"{name} {a} {b}"] for a, b in pairs]) for name in ("images", "readings"))
         return images, readings
 

@@ -13,12 +13,12 @@ import torch
 from IPython import get_ipython
 from matplotlib.figure import Figure
 
-from .between import PAIRS, check_pair, reader_for
-from .checks import check_classes, check_int, check_labels
-from .classifiers import class_probabilities
-from .data import soft_label
+from ..checks import check_classes, check_int, check_labels
+from ..data import soft_label
+from ..sampling import sample
+from ..studies.between import PAIRS, check_pair, reader_for
+from ..studies.judges import class_probabilities
 from .plots import draw_votes, png
-from .sampling import sample
 
 PAUSE = 0.02  # seconds in which the kernel takes note of the moves that came while it drew
 

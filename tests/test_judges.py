@@ -1,4 +1,4 @@
-"""The judge and the teacher: what they take and return, how they learn, what is said of them."""
+"""The judge and the teacher: their input and output, their training, and the errors they raise."""
 
 import json
 import math
@@ -10,8 +10,9 @@ import torch
 from conftest import integers, refused
 from torch import nn
 
-from pixelcnn_helpers import PixelCNN, classifiers, load_digits, quantize
-from pixelcnn_helpers.classifiers import (
+from pixelcnn_helpers import PixelCNN, load_digits, quantize
+from pixelcnn_helpers.studies import judges
+from pixelcnn_helpers.studies.judges import (
     ConvClassifier,
     ResidualClassifier,
     accuracy,
@@ -19,6 +20,7 @@ from pixelcnn_helpers.classifiers import (
     fit_classifier,
     redraw,
 )
+from pixelcnn_helpers.training import get_accelerator
 
 BOTH = pytest.mark.parametrize("kind", [ConvClassifier, ResidualClassifier])
 NOISE, CLASSES = integers((12, 1, 28, 28), 256), integers((12,), 10)
@@ -26,7 +28,7 @@ NOISE, CLASSES = integers((12, 1, 28, 28), 256), integers((12,), 10)
 
 @pytest.fixture(scope="module", autouse=True)
 def _on_the_cpu():
-    """Equal to the last bit: that is not to be had from every GPU."""
+    """The tests compare weights bit by bit, which not every GPU reproduces."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ACCELERATE_USE_CPU", "true")
         yield
@@ -189,13 +191,33 @@ def test_the_callers_images_are_not_touched():
     assert torch.equal(images, NOISE) and torch.equal(classes, CLASSES)
 
 
+@BOTH
+def test_it_computes_in_the_precision_of_fit(kind):
+    """bfloat16 where `fit` takes it, in the step alone: the weights and the validation stay in float32."""
+    model, seen = small(kind), set()
+    model.net[0].register_forward_hook(lambda layer, args, out: seen.add((layer.training, out.dtype)))
+    quick(model, validation=(NOISE, CLASSES))
+    fast = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[get_accelerator().mixed_precision]
+    assert seen == {(True, fast), (False, torch.float32)}
+    assert all(weight.dtype == torch.float32 for weight in model.parameters())
+    assert vars(model).keys() == vars(small(kind)).keys()
+
+
+@BOTH
+def test_gradients_are_clipped_to_norm_1(kind):
+    model = small(kind)
+    nn.init.normal_(model.net[-1].weight, std=1000)
+    quick(model, epochs=1, batch_size=12)  # its gradients are left on the model
+    assert torch.stack([weight.grad.norm() for weight in model.parameters()]).norm().item() == pytest.approx(1.0)
+
+
 def test_fewer_images_than_a_batch():
     assert len(quick(small(), batch_size=100).train) == 2
 
 
 def test_evaluation_mode_after_an_error(monkeypatch):
     model = small()
-    monkeypatch.setattr(classifiers, "redraw", lambda *_: 1 / 0)
+    monkeypatch.setattr(judges, "redraw", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         quick(model)
     assert not model.training
@@ -257,11 +279,11 @@ def test_redrawn_images(digits):
 
 def test_redrawn_levels(monkeypatch, digits):
     """Left where they are, images are rounded as by `quantize`, at every number of levels, or black and white."""
-    monkeypatch.setattr(classifiers, "SHIFT", 0)
-    monkeypatch.setattr(classifiers, "SCALE", 0)
+    monkeypatch.setattr(judges, "SHIFT", 0)
+    monkeypatch.setattr(judges, "SCALE", 0)
     images = digits[0][:300]
     x = redraw(images, 0.0, torch.Generator().manual_seed(0))
-    rounded = torch.stack([quantize(images, levels) / (levels - 1) for levels in classifiers.LEVELS])
+    rounded = torch.stack([quantize(images, levels) / (levels - 1) for levels in judges.LEVELS])
     found = (x - rounded).abs().amax((2, 3, 4)) < 1e-4  # (levels, N)
     drawn = ~found.any(0)
     assert all(30 < count < 70 for count in [*found.sum(1).tolist(), drawn.sum()])  # one in six

@@ -21,8 +21,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image as Pillow
 
-from .checks import check_int
-from .training import History
+from ..checks import check_int
+from ..training import History
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart, each with one meaning throughout the series.
 SEEN, HERE, BLIND, LEAK, LATER = "#56B4E9", "#D55E00", "#F0C419", "#CC79A7", "#E6E6E6"

@@ -1,4 +1,4 @@
-"""What an output depends on: proofs that nothing leaks, receptive fields, blind spots."""
+"""What an output depends on: a test that nothing leaks, receptive fields, blind spots."""
 
 from __future__ import annotations
 
@@ -9,85 +9,87 @@ import torch
 from torch import nn
 
 from .checks import check_int, check_labels, check_size
-from .models import device_of, evaluating
+from .models import AutoregressiveModel, device_of, evaluating
 
 COLOURS = ("red", "green", "blue")
 
 
 def assert_causal(model, channels=None, size=(7, 6), levels=None, labels=None) -> None:
-    """Prove on small images that every logit depends on earlier pixels alone, in raster order, channels innermost.
+    """Test on small images that every logit depends on earlier values only, in raster order, channels innermost.
 
-    First by perturbation, for any module that maps integer images to logits: change one value, see which logits move.
-    Then by gradient through the scaled input, for a model that offers `scale` and `logits`, as ours do.
+    The first test, for any module that maps integer images to logits, changes one value at a time and looks which
+    logits change. The second, for an `AutoregressiveModel`, looks at gradients towards the scaled input.
 
-    channels, levels: the model's own if None (a module that carries neither: 1 and 4).
-    size: `(H, W)` of the images tried: larger than a leak could reach, for what lies outside is not found.
+    channels, levels: None takes the model's own (1 and 4 for a module that carries neither).
+    size: `(H, W)` of the test images. A leak that reaches further than the image is not found.
     labels: one float row `(1, classes)` for a model with classes.
-    Raises ValueError for a size of one pixel, and AssertionError with the first leaking pair; also for a model that
-    ignores all earlier pixels, and for a colour model that ignores the earlier channels of the same pixel (green its
-    own red).
+    Raises AssertionError with the first pair that leaks; also for a model that ignores all earlier pixels, and for a
+    colour model that ignores the earlier channels of the same pixel (green its own red). Raises ValueError for a size
+    of one pixel.
     """
     channels, levels, size = _shape(model, channels, levels, size)
     if size == (1, 1):
         raise ValueError("size must be larger than one pixel, which has no earlier ones, got (1, 1)")
-    labels = _one_label(model, labels)
+    check_labels(labels, 1, getattr(model, "classes", 0))
     depends = _by_perturbation(model, channels, levels, size, labels)  # (positions, positions)
     _assert_order(depends, channels, size, "changes with")
-    if hasattr(model, "scale") and hasattr(model, "logits"):
+    if isinstance(model, AutoregressiveModel):
         _assert_order(_by_gradient(model, channels, levels, size, labels), channels, size, "has a gradient towards")
     if not depends.any():
         raise AssertionError("the logits ignore all earlier pixels: is every mask closed, or a layer not connected?")
     for later in range(1, channels):
-        for earlier in range(later):  # the same pixel, an earlier channel
+        for earlier in range(later):  # an earlier channel of the same pixel
             if not depends[later::channels, earlier::channels].diagonal().any():
                 names = _colour(later, channels), _colour(earlier, channels)
                 raise AssertionError("{} ignores its own {} everywhere".format(*names))
 
 
 def receptive_field(model, row: int, col: int, size, labels=None) -> np.ndarray:
-    """The pixels that the output at `(row, col)` depends on: boolean array `(H, W)`, channels joined.
+    """The pixels that the output at `(row, col)` depends on: boolean array `(H, W)`, over all channels.
 
     model: a model of integer images, or a stack of layers `(N, in, H, W) -> (N, out, H, W)` on floats.
     size: `(H, W)` of the image. labels: one row `(1, classes)` for a model with classes.
-    Exact: gradients in float64, where a closed tap gives a zero and not a small number, at eight random inputs (a path
-    counts if its ReLUs are open in one of them).
-    A model of integer images without `scale` and `logits` is asked by perturbation instead.
+    It is computed from gradients in float64, where a closed tap gives exactly 0, at eight random inputs. A path counts
+    if its ReLUs are open for one of them.
+    A model of integer images that is no `AutoregressiveModel` is tested by changing its input instead.
     """
-    if hasattr(model, "levels") and not (hasattr(model, "scale") and hasattr(model, "logits")):
+    if hasattr(model, "levels") and not isinstance(model, AutoregressiveModel):
         row, col, size = _position(row, col, size)
         channels, levels, size = _shape(model, None, None, size)
-        moved = _by_perturbation(model, channels, levels, size, _one_label(model, labels))
-        moved = moved.unflatten(1, (*size, channels)).unflatten(0, (*size, channels))  # (H, W, C, H, W, C)
-        return moved[row, col].any(0).any(-1).numpy()
+        check_labels(labels, 1, getattr(model, "classes", 0))
+        depends = _by_perturbation(model, channels, levels, size, labels)
+        depends = depends.unflatten(1, (*size, channels)).unflatten(0, (*size, channels))  # (H, W, C, H, W, C)
+        return depends[row, col].any(0).any(-1).numpy()
     return effective_receptive_field(model, row, col, size, labels) > 0
 
 
 def effective_receptive_field(model, row: int, col: int, size, labels=None) -> np.ndarray:
-    """How strongly the output at `(row, col)` depends on each pixel: the mean size of the gradient, summing to 1.
+    """How strongly the output at `(row, col)` depends on each pixel: the mean size of the gradient, normalised to 1.
 
-    A float array `(H, W)`, channels joined; all zeros if the output depends on nothing. Arguments as for
-    `receptive_field`, but a model of integer images must offer `scale` and `logits` (TypeError otherwise).
+    A float array `(H, W)`, over all channels; all zeros if the output depends on nothing. Arguments as for
+    `receptive_field`, but a model of integer images must be an `AutoregressiveModel` (else TypeError).
     Source: Luo et al. 2016, Understanding the Effective Receptive Field, arXiv 1701.04128.
     """
     row, col, size = _position(row, col, size)
-    twin, ask, channels = _differentiable(model, _one_label(model, labels))
+    check_labels(labels, 1, getattr(model, "classes", 0))
+    twin, forward, channels = _differentiable(model, labels)
     inputs = torch.rand(8, channels, *size, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 - 1
-    inputs = inputs.to(device_of(twin)).requires_grad_()
+    inputs = inputs.requires_grad_()
     with evaluating(twin):
-        outputs = ask(inputs)
+        outputs = forward(inputs)
         if tuple(outputs.shape[-2:]) != size:
             raise ValueError(f"model must keep the size {size}, got {tuple(outputs.shape[-2:])}: are layers padded?")
         outputs = outputs[..., row, col]  # (8, …)
-        (gradient,) = torch.autograd.grad((outputs * _weights_like(outputs)).sum(), inputs)
+        (gradient,) = torch.autograd.grad((outputs * _random_weights(outputs)).sum(), inputs)
     strength = gradient.abs().sum((0, 1))
-    return (strength / strength.sum().clamp_min(1e-300)).cpu().numpy()
+    return (strength / strength.sum().clamp_min(1e-300)).numpy()
 
 
 def blind_spot(model, row: int, col: int, size, labels=None) -> np.ndarray:
-    """Earlier pixels that the kernels span together and on which the output at `(row, col)` still does not depend.
+    """Earlier pixels within reach of the kernels on which the output at `(row, col)` still does not depend.
 
-    A boolean array `(H, W)`. What the kernels span is a box around the pixel: each layer's `reach` added up, or the
-    model's own `reach` where layers run side by side. Arguments as for `receptive_field`.
+    A boolean array `(H, W)`. Within reach is a box around the pixel: the sum of all layers' `reach`, or the model's
+    own `reach` where layers run side by side. Arguments as for `receptive_field`.
     """
     row, col, size = _position(row, col, size)
     rows, cols = np.indices(size)
@@ -106,7 +108,7 @@ def _reach(model) -> int:
 
 
 def _shape(model, channels, levels, size) -> tuple[int, int, tuple[int, int]]:
-    """Channels, levels and size to try a model with: those asked for, else its own."""
+    """The channels, levels and size of the test images."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     own_channels, own_levels = getattr(model, "channels", None), getattr(model, "levels", None)
@@ -127,21 +129,15 @@ def _position(row, col, size) -> tuple[int, int, tuple[int, int]]:
     return row, col, (height, width)
 
 
-def _one_label(model, labels):
-    """The one row of labels that a model is tried with."""
-    check_labels(labels, 1, getattr(model, "classes", 0))
-    return labels
-
-
 @torch.no_grad()
 def _by_perturbation(model, channels, levels, size, labels, trials=4, at_once=16) -> torch.Tensor:
-    """Which logits move when one value of a random image changes: boolean `(outputs, inputs)` in raster order."""
+    """Which logits change when one value of a random image changes: boolean `(outputs, inputs)` in raster order."""
     positions = size[0] * size[1] * channels
     generator, device = torch.Generator().manual_seed(0), device_of(model)
     base = torch.randint(levels, (trials, positions), generator=generator)
     steps = torch.randint(1, levels, (positions, trials), generator=generator)  # never back to the same level
 
-    def ask(flat):  # (N, positions), raster order, channels innermost -> (N, positions, levels)
+    def logits_of(flat):  # (N, positions), raster order, channels innermost -> (N, positions, levels)
         images = flat.unflatten(1, (*size, channels)).permute(0, 3, 1, 2).contiguous().to(device)
         try:
             logits = model(images) if labels is None else model(images, labels.to(device).expand(len(images), -1))
@@ -158,56 +154,57 @@ def _by_perturbation(model, channels, levels, size, labels, trials=4, at_once=16
 
     columns = []
     with evaluating(model):
-        reference = ask(base)
+        reference = logits_of(base)
         if not reference.isfinite().all():
             raise ValueError("model must return finite logits, got NaN or infinity, which hide what depends on what")
-        # below this, another order of summation inside a convolution explains the difference
+        # another order of summation inside a convolution can explain differences below this one
         noise = 32 * torch.finfo(reference.dtype).eps * reference.abs().max()
         for group in torch.arange(positions).split(at_once):
             changed = base.repeat(len(group), 1, 1)  # (group, trials, positions)
             here = torch.arange(len(group))
             changed[here, :, group] = (changed[here, :, group] + steps[group]) % levels
-            moved = (ask(changed.flatten(0, 1)).unflatten(0, (len(group), trials)) - reference).abs().amax((1, 3))
-            columns.append((moved > noise).cpu())  # (group, positions)
+            logits = logits_of(changed.flatten(0, 1)).unflatten(0, (len(group), trials))
+            differences = (logits - reference).abs().amax((1, 3))  # (group, positions)
+            columns.append((differences > noise).cpu())
     return torch.cat(columns).T
 
 
 def _by_gradient(model, channels, levels, size, labels) -> torch.Tensor:
-    """Which scaled values each logit has a gradient towards: boolean `(outputs, inputs)` in raster order."""
-    twin, ask, _ = _differentiable(model, labels)
+    """Towards which scaled values each logit has a gradient: boolean `(outputs, inputs)` in raster order."""
+    twin, forward, _ = _differentiable(model, labels)
     positions = size[0] * size[1] * channels
     images = torch.randint(levels, (1, channels, *size), generator=torch.Generator().manual_seed(0))
     inputs = twin.scale(images).repeat(positions, 1, 1, 1).requires_grad_()
     with evaluating(twin):
-        outputs = ask(inputs).permute(0, 3, 4, 2, 1).flatten(1, 3)  # (N, positions, levels)
-        own = outputs[torch.arange(positions), torch.arange(positions)]  # image i asks about position i
-        (gradient,) = torch.autograd.grad((own * _weights_like(own)).sum(), inputs)
-    return (gradient.permute(0, 2, 3, 1).flatten(1) != 0).cpu()
+        outputs = forward(inputs).permute(0, 3, 4, 2, 1).flatten(1, 3)  # (N, positions, levels)
+        own = outputs[torch.arange(positions), torch.arange(positions)]  # image i is for position i
+        (gradient,) = torch.autograd.grad((own * _random_weights(own)).sum(), inputs)
+    return gradient.permute(0, 2, 3, 1).flatten(1) != 0
 
 
 def _differentiable(model, labels):
-    """A float64 twin of a model or a stack of layers, how to ask it, and how many channels it takes."""
+    """A float64 copy of a model or a stack of layers on the CPU, its forward pass on floats, and its channels."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    if hasattr(model, "scale") and hasattr(model, "logits"):
-        twin = copy.deepcopy(model).cpu().double()  # Apple's GPU has no float64
-        rows = None if labels is None else labels.double().to(device_of(twin))
-        return twin, lambda x: twin.logits(x, None if rows is None else rows.expand(len(x), -1)), model.channels
     first = next((layer for layer in model.modules() if hasattr(layer, "in_channels")), None)
-    if first is None or hasattr(model, "levels"):
-        raise TypeError(f"model must offer scale and logits, or be a stack of layers, got {type(model).__name__}")
-    twin = copy.deepcopy(model).cpu().double()
-    return twin, twin, first.in_channels
+    of_model = isinstance(model, AutoregressiveModel)
+    if not of_model and (first is None or hasattr(model, "levels")):
+        wanted = "an AutoregressiveModel (with scale and logits) or a stack of layers"
+        raise TypeError(f"model must be {wanted}, got {type(model).__name__}")
+    twin = copy.deepcopy(model).cpu().double()  # Apple's GPU has no float64
+    if not of_model:
+        return twin, twin, first.in_channels
+    row = None if labels is None else labels.cpu().double()
+    return twin, lambda x: twin.logits(x, None if row is None else row.expand(len(x), -1)), model.channels
 
 
-def _weights_like(outputs: torch.Tensor) -> torch.Tensor:
-    """Random weights for a sum of outputs, so that parts of it do not cancel."""
-    generator = torch.Generator().manual_seed(1)
-    return torch.rand(outputs.shape, generator=generator, dtype=outputs.dtype).to(outputs.device) + 0.5
+def _random_weights(outputs: torch.Tensor) -> torch.Tensor:
+    """Random weights for a sum of outputs, so that its parts do not cancel."""
+    return torch.rand(outputs.shape, generator=torch.Generator().manual_seed(1), dtype=outputs.dtype) + 0.5
 
 
 def _assert_order(depends: torch.Tensor, channels: int, size, verb: str) -> None:
-    """Raise for the first output that depends on its own position or on a later one."""
+    """Raise AssertionError for the first output that depends on its own position or on a later one."""
     leaks = depends.triu().nonzero()  # (output, input), sorted
     if len(leaks):
         output, source = (_place(int(index), channels, size) for index in leaks[0])

@@ -1,0 +1,268 @@
+"""The incremental way through each layer and network: caches that let `sample` compute each feature once.
+
+The forward passes in `layers.py` and `models.py` compute the features of a whole image. While an image is drawn, the
+features of finished pixels no longer change. The classes here keep them, and compute the features of one row (where a
+layer sees only rows above) or of one pixel (where it sees pixels to the left) at a time.
+"""
+
+from __future__ import annotations
+
+import copy
+from functools import singledispatch
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from .layers import GatedBlock, HorizontalConv2d, MaskedConv2d, VerticalConv2d, gate
+from .models import GatedPixelCNN, PixelCNN
+
+
+@singledispatch
+def incremental(layer, labels, n: int, size: tuple[int, int]):
+    """The incremental way through a layer or a model, for n images of `size = (height, width)`.
+
+    labels: float rows `(n, classes)`, or None for a model without classes. Call it, and what it returns, under
+    `torch.no_grad()` and in evaluation mode.
+
+    For a model it returns an object with three methods. `sample` calls `row(r)` once for each row, from the top, and
+    then for each value of the row, from the left, channels innermost:
+    `pixel(col, channel)`, which returns the logits `(n, levels)` of that value, and
+    `put(col, channel, levels)`, which stores the levels that were drawn, integers `(n,)`.
+
+    A model of your own joins in with `@incremental.register(MyModel)` on a function of the same four arguments.
+    Raises TypeError for a type that is not registered.
+    """
+    name = type(layer).__name__
+    raise TypeError(
+        f'model has no cached way: register one with @incremental.register({name}), or use method="naive" or "guess"'
+    )
+
+
+class RowsAbove:
+    """The taps of a kernel on rows above the current one (in a vertical stack also on it), computed a row at a time.
+
+    weight: `(out, in, rows, k)`. reach: how many rows above the current one the first tap lies.
+    """
+
+    def __init__(self, weight, bias, reach, dilation, n, size):
+        self.weight, self.bias = weight, bias
+        self.reach, self.dilation = reach, dilation
+        self.span = dilation * (weight.shape[2] - 1) + 1
+        cache = weight.new_zeros(n, weight.shape[1], size[0] + reach, size[1])  # `reach` empty rows above the image
+        self.cache = cache.contiguous(memory_format=torch.channels_last)
+
+    def put(self, row: int, x: torch.Tensor) -> None:
+        """Store a row of the input, `(N, in, W)`."""
+        self.cache[:, :, row + self.reach] = x
+
+    def row(self, row: int) -> torch.Tensor:
+        """The contribution of these taps to a row of the output, `(N, out, W)`."""
+        rows = self.cache[:, :, row : row + self.span]
+        return F.conv2d(rows, self.weight, self.bias, padding=(0, self.reach), dilation=self.dilation)[:, :, 0]
+
+
+class OwnRow:
+    """The taps of a kernel on the current row, computed for one pixel and one group of outputs at a time.
+
+    weight: `(out, in, taps)`, masked. reach: how many columns to the left of the current one the first tap lies.
+    `here[col]` is the stored input at a column, `(N, in)`, and `own[col][group]` one group of it; both can be written.
+    """
+
+    def __init__(self, weight, reach, dilation, n, width, groups):
+        self.weights = [part.permute(2, 1, 0).contiguous() for part in weight.chunk(groups)]  # (taps, in, out/groups)
+        cache = weight.new_zeros(width + reach, n, weight.shape[1])  # `reach` empty columns left of the image
+        self.image = cache[reach:]  # (W, N, in)
+        span = dilation * (weight.shape[2] - 1) + 1
+        # the views are made once, since making one takes as long as a small matrix product
+        self.seen = [cache[col : col + span : dilation] for col in range(width)]  # (taps, N, in) under the taps
+        self.here = self.image.unbind()
+        self.own = [here.chunk(groups, 1) for here in self.here]
+
+    def row(self) -> torch.Tensor:
+        """The input of the whole row as stored so far, `(N, in, W)`."""
+        return self.image.permute(1, 2, 0)
+
+    def pixel(self, col: int, group: int, above: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+        """One group of outputs at a pixel, `(N, out/groups)`: `above` plus the contribution of these taps."""
+        return torch.addbmm(above, self.seen[col], self.weights[group], out=out)
+
+
+class Pointwise:
+    """A masked 1×1 convolution: at a pixel, one group of its outputs from all inputs, a matrix product."""
+
+    def __init__(self, layer: MaskedConv2d):
+        groups = layer.colour_groups
+        self.weights = [part.T.contiguous() for part in layer.masked_weight()[:, :, 0, 0].chunk(groups)]
+        self.biases = None if layer.bias is None else layer.bias.chunk(groups)
+
+    def pixel(self, x: torch.Tensor, group: int, add=None, out: torch.Tensor | None = None) -> torch.Tensor:
+        """One group of outputs, `(N, out/groups)`; `add` takes the place of the bias."""
+        return torch.addmm(self.biases[group] if add is None else add, x, self.weights[group], out=out)
+
+
+@incremental.register
+def _(layer: VerticalConv2d, labels, n, size):
+    return RowsAbove(layer.weight, layer.bias, layer.reach, layer.dilation[0], n, size)
+
+
+@incremental.register
+def _(layer: HorizontalConv2d, labels, n, size):
+    """Without its bias, which the vertical stack brings."""
+    weight = layer.masked_weight()[:, :, 0]
+    return OwnRow(weight, layer.reach, layer.dilation[1], n, size[1], layer.colour_groups)
+
+
+@incremental.register(MaskedConv2d)
+class IncrementalMasked:
+    """A masked square: its rows above and its own row. When a row is finished, it becomes a row above."""
+
+    def __init__(self, layer: MaskedConv2d, labels, n, size):
+        weight, bias = layer.masked_weight(), layer.bias
+        self.groups = layer.colour_groups
+        half, dilation = layer.kernel_size[0] // 2, layer.dilation[0]
+        self.bias = weight.new_zeros(len(weight)) if bias is None else bias
+        self.above_row = RowsAbove(weight[:, :, :half], self.bias, layer.reach, dilation, n, size) if half else None
+        self.own_row = OwnRow(weight[:, :, half, : half + 1], layer.reach, dilation, n, size[1], self.groups)
+        self.here, self.own = self.own_row.here, self.own_row.own
+
+    def row(self, row: int) -> None:
+        if self.above_row is None:  # a kernel of 1
+            width, n = self.own_row.image.shape[:2]
+            above = self.bias[None, :, None].expand(n, -1, width)
+        else:
+            if row > 0:
+                self.above_row.put(row - 1, self.own_row.row())
+            above = self.above_row.row(row)
+        self.above = by_pixel(above, self.groups)
+
+    def pixel(self, col: int, group: int, out: torch.Tensor | None = None) -> torch.Tensor:
+        """One group of outputs at a pixel, `(N, out/groups)`."""
+        return self.own_row.pixel(col, group, self.above[group][col], out)
+
+
+@incremental.register(PixelCNN)
+class IncrementalPixelCNN:
+    def __init__(self, model: PixelCNN, labels, n, size):
+        *convs, last = (layer for layer in model.net if isinstance(layer, MaskedConv2d))
+        norms = [layer for layer in model.net if isinstance(layer, nn.BatchNorm2d)]
+        folded = [fold(conv, *scale_and_shift(norm)) for conv, norm in zip(convs, norms, strict=True)]
+        self.layers = [incremental(conv, None, n, size) for conv in folded]
+        self.last = Pointwise(last)
+        self.features = last.weight.new_zeros(n, last.in_channels)  # the input of the last layer, at this pixel
+        self.own = self.features.chunk(model.channels, 1)
+        self.scaled = scaled_levels(model)
+
+    def row(self, row: int) -> None:
+        for layer in self.layers:
+            layer.row(row)
+
+    def put(self, col: int, channel: int, levels: torch.Tensor) -> None:
+        self.layers[0].here[col][:, channel] = self.scaled[levels]
+
+    def pixel(self, col: int, channel: int) -> torch.Tensor:
+        outputs = [layer.own[col] for layer in self.layers[1:]] + [self.own]
+        for layer, output in zip(self.layers, outputs, strict=True):
+            layer.pixel(col, channel, out=output[channel]).relu_()
+        return self.last.pixel(self.features, channel)
+
+
+@incremental.register(GatedBlock)
+class IncrementalGatedBlock:
+    """`row` runs the vertical half of a block for a row, `pixel` its horizontal half at a pixel."""
+
+    def __init__(self, block: GatedBlock, labels, n, size):
+        self.groups = block.groups
+        self.link = block.link
+        self.vertical = incremental(block.vertical, None, n, size)
+        self.horizontal = incremental(block.horizontal, None, n, size)
+        self.residual = None if block.residual is None else Pointwise(block.residual)
+        self.condition = None if labels is None else block.condition(labels).chunk(2, 1)
+
+    def row(self, row: int, v: torch.Tensor) -> torch.Tensor:
+        """A row of the vertical stack before and after the block, `(N, F, W)`; its link is kept for `pixel`."""
+        self.vertical.put(row, v)
+        v = self.vertical.row(row)
+        # the link as a matrix product, in the order in which `pixel` reads it
+        z = F.linear(v.permute(2, 0, 1), self.link.weight[:, :, 0, 0], self.link.bias)  # (W, N, 2F)
+        if self.condition is not None:
+            for_v, for_h = self.condition
+            v, z = v + for_v[:, :, None], z + for_h
+        self.linked = [part.unbind() for part in z.chunk(self.groups, 2)]
+        return gate(v)
+
+    def pixel(self, col: int, group: int, out: torch.Tensor) -> None:
+        """Write one group of the gated features at a pixel into `out`, `(N, F/groups)`."""
+        tanh, sigmoid = self.horizontal.pixel(col, group, self.linked[group][col]).chunk(2, 1)
+        torch.mul(tanh.tanh_(), sigmoid.sigmoid_(), out=out)
+
+
+@incremental.register(GatedPixelCNN)
+class IncrementalGatedPixelCNN:
+    def __init__(self, model: GatedPixelCNN, labels, n, size):
+        self.groups = model.channels
+        self.scaled = scaled_levels(model)
+        self.vertical = incremental(model.vertical, None, n, size)
+        self.horizontal = incremental(model.horizontal, None, n, size)
+        self.vertical.cache[:, 1::2, self.vertical.reach :] = 1  # the channels of ones
+        self.horizontal.image[:, :, 1::2] = 1
+        self.blocks = [incremental(block, labels, n, size) for block in model.blocks]
+        self.skip, self.hidden, self.head = (Pointwise(layer) for layer in (model.skip, model.hidden, model.head))
+
+        new, part = model.head.weight.new_zeros, model.features // self.groups
+        # the forward pass sorts the gated features by colour, then by block; here they lie block by block
+        self.gated = new(n, len(self.blocks) * model.features)
+        self.skip.weights = [
+            weight.unflatten(0, (self.groups, -1, part)).transpose(0, 1).flatten(0, 2).contiguous()
+            for weight in self.skip.weights
+        ]
+        self.of_block = self.gated.chunk(len(self.blocks), 1)  # of each block (N, F)
+        self.own = [gated.chunk(self.groups, 1) for gated in self.of_block]
+        self.x, self.y = new(n, model.features), new(n, model.features)
+        self.own_x, self.own_y = self.x.chunk(self.groups, 1), self.y.chunk(self.groups, 1)
+
+    def row(self, row: int) -> None:
+        if row > 0:
+            self.vertical.put(row - 1, self.horizontal.row())
+        v = self.vertical.row(row)
+        self.above = by_pixel(v, self.groups)
+        for block in self.blocks:
+            v = block.row(row, v)
+
+    def put(self, col: int, channel: int, levels: torch.Tensor) -> None:
+        self.horizontal.here[col][:, 2 * channel] = self.scaled[levels]
+
+    def pixel(self, col: int, channel: int) -> torch.Tensor:
+        inputs = [block.horizontal.own[col][channel] for block in self.blocks]
+        self.horizontal.pixel(col, channel, self.above[channel][col], out=inputs[0])
+        for i, block in enumerate(self.blocks):
+            block.pixel(col, channel, out=self.own[i][channel])
+            if i + 1 < len(self.blocks):  # nothing reads the residual of the last block
+                block.residual.pixel(self.of_block[i], channel, add=inputs[i], out=inputs[i + 1])
+        self.skip.pixel(self.gated, channel, out=self.own_x[channel]).relu_()
+        self.hidden.pixel(self.x, channel, out=self.own_y[channel]).relu_()
+        return self.head.pixel(self.y, channel)
+
+
+def scaled_levels(model) -> torch.Tensor:
+    """Each level as the network sees it, `(levels,)`."""
+    return model.scale(torch.arange(model.levels))
+
+
+def by_pixel(x: torch.Tensor, groups: int) -> list[tuple[torch.Tensor, ...]]:
+    """A row `(N, out, W)`, to be read pixel by pixel: for each group W tensors `(N, out/groups)`."""
+    return [part.permute(2, 0, 1).contiguous().unbind() for part in x.chunk(groups, 1)]
+
+
+def fold(layer: MaskedConv2d, scale: torch.Tensor, shift: torch.Tensor) -> MaskedConv2d:
+    """A copy of a convolution that also applies a scale and a shift, `(out,)` each, to its output."""
+    folded = copy.deepcopy(layer)
+    folded.weight = nn.Parameter(layer.weight * scale[:, None, None, None])
+    folded.bias = nn.Parameter(shift if layer.bias is None else layer.bias * scale + shift)
+    return folded
+
+
+def scale_and_shift(norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
+    """The scale and the shift that batch norm applies in evaluation mode, `(features,)` each."""
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    return scale, norm.bias - norm.running_mean * scale

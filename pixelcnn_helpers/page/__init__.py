@@ -1,0 +1,1 @@
+"""What a notebook shows: its start, plots, sliders and pictures."""

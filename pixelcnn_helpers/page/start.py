@@ -1,0 +1,81 @@
+"""How every notebook begins: its profile and data, what it runs on, and the picture of what it will build."""
+
+from __future__ import annotations
+
+import io
+import os
+from importlib.resources import files
+
+import matplotlib
+import torch
+from PIL import Image as Pillow
+
+from ..data import data_folder, quantize
+from ..studies.datasets import Dataset, load_dataset
+from .plots import STYLE, put
+
+
+def start(name: str) -> None:
+    """Print the device, the profile and the data that notebook `name` runs with, and show its opening picture.
+
+    From here on matplotlib draws in the style of the series, also what a notebook draws by itself.
+    Raises ValueError for a name without a picture, or a `PIXELCNN_PROFILE` that is neither "quick" nor "full".
+    """
+    picture = files(__package__) / "pictures" / f"{name}.png"
+    if not picture.is_file():
+        known = sorted(path.name.removesuffix(".png") for path in picture.parent.iterdir())
+        raise ValueError(f"name must be one of {', '.join(known)}, got {name!r}")
+    print(f"device   {_device()}")
+    print(f"profile  {_PROFILES[profile()]}")
+    print(f"data     {_data()}")
+    matplotlib.rcParams.update(STYLE)
+    data = picture.read_bytes()
+    put(data, alt=Pillow.open(io.BytesIO(data)).info["Description"])
+
+
+_PROFILES = {
+    "quick": "quick: small networks, seconds of training (PIXELCNN_PROFILE=full trains on MNIST)",
+    "full": "full: MNIST at 28×28 (PIXELCNN_PROFILE=quick takes seconds, with the bundled digits)",
+}
+
+
+def _device() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return "Apple GPU" if torch.backends.mps.is_available() else f"CPU, {os.cpu_count()} cores"
+
+
+def _data() -> str:
+    if profile() == "quick":
+        return "1,797 handwritten digits of 8×8 pixels that scikit-learn carries: no download"
+    found = (data_folder() / "MNIST" / "raw" / "train-images-idx3-ubyte").exists()
+    return "MNIST, found on this machine" if found else "MNIST, downloaded when first used (12 MB)"
+
+
+def profile() -> str:
+    """`"quick"` or `"full"`: `PIXELCNN_PROFILE`, else full where there is a GPU. ValueError for another word."""
+    chosen = os.environ.get("PIXELCNN_PROFILE") or ("full" if torch.cuda.is_available() else "quick")
+    if chosen not in ("quick", "full"):
+        raise ValueError(f'PIXELCNN_PROFILE must be "quick" or "full", got {chosen!r}')
+    return chosen
+
+
+def load_profile_data(levels: int | None = None) -> Dataset:
+    """What the notebooks train on: the bundled digits in the quick profile, MNIST in the full one.
+
+    levels: None keeps the data's own, 17 or 256. Without MNIST and without network the full profile says so in one line
+    and goes on with the bundled digits.
+    """
+    if profile() == "full":
+        try:
+            return _with_levels(load_dataset("mnist"), levels)
+        except FileNotFoundError as error:
+            print(f"Going on with the bundled digits. {error}")
+    return _with_levels(load_dataset("digits"), levels)
+
+
+def _with_levels(data: Dataset, levels: int | None) -> Dataset:
+    if levels is not None and levels != data.levels:
+        data.train, data.test = (quantize(images, levels, data.levels) for images in (data.train, data.test))
+        data.levels = levels
+    return data

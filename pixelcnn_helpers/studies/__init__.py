@@ -1,0 +1,1 @@
+"""What single notebooks ask: one file for each study."""

@@ -1,0 +1,1 @@
+"""How weights, measurements, figures and pages are made."""

@@ -1,0 +1,44 @@
+"""Measurements too long for a notebook: `python -m pixelcnn_helpers measure NAME` makes them, the notebooks show them.
+
+Each lies in measurements/NAME.json, with what it takes to make it again.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import torch
+
+from .. import pretrained
+from ..checkpoint import write_atomically
+from ..checks import check_images
+from ..training import get_accelerator
+from .hardware import hardware, versions
+from .measure_between import measure_between
+from .measure_equal_time import measure_equal_time
+from .measure_reach import measure_reach
+
+MAKERS = {"reach": measure_reach, "equal-time": measure_equal_time, "between": measure_between}
+
+
+def measure(name: str, folder: Path | None = None) -> Path:
+    """Make one of `MAKERS` anew and write it; seconds and hardware are those of the last start, if it was stopped.
+
+    Raises ValueError for another name, FileNotFoundError without MNIST.
+    """
+    if name not in MAKERS:
+        raise ValueError(f"what to measure must be one of {', '.join(MAKERS)}, got {name!r}")
+    began, where = time.perf_counter(), hardware(get_accelerator().device)
+    found = {"what": name, "hardware": where, "versions": versions(), **MAKERS[name]()}
+    found["seconds"] = round(time.perf_counter() - began)
+    path = (folder or pretrained.MEASUREMENTS) / f"{name}.json"
+    write_atomically(path, json.dumps(found, indent=1, default=_packed) + "\n")
+    return path
+
+
+def _packed(images: torch.Tensor) -> dict:
+    """Integer images of at most 16 levels as JSON: their shape, and a letter of hexadecimal for each pixel."""
+    check_images(images, 16)
+    return {"shape": list(images.shape), "pixels": "".join(f"{value:x}" for value in images.flatten().tolist())}

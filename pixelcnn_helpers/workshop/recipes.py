@@ -1,0 +1,72 @@
+"""The recipes of the networks that ship: `python -m pixelcnn_helpers train NAME` trains one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+
+NEAR_AND_FAR = (1, 2, 4, 8, 1, 2, 4, 2)  # dilations: with a first 7×7, a field of 27 rows above
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training: the network (class and arguments), the data, and how it is trained. `--set` changes any of it.
+
+    data: "mnist", "fashion", "emnist-letters" or "digits". held_out: so many training images, the last ones, are not
+    trained on: they say which epoch was a PixelCNN's best (a classifier keeps its last).
+    rotation: each image turned by up to so many degrees, other ones every time. drawn: black and white pixels, drawn
+    afresh as Bernoulli(x/255) every time. patience: stop after so many epochs without a better one (0: never).
+    compile: see `fit`. Classifiers know neither drawn nor patience nor compile.
+    start: a network that ships, whose weights to begin with. labels: "classes"; "softened", readings of `teacher-mnist`
+    at a temperature of 4; or "self-taught", in rounds, see `self_taught`, where so many images are wanted of each pair.
+    """
+
+    network: str
+    config: dict = field(default_factory=dict)
+    data: str = "mnist"
+    epochs: int = 4
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+    seed: int = 0
+    held_out: int = 2000
+    rotation: float = 0.0
+    drawn: bool = False
+    patience: int = 0
+    compile: bool = True
+    start: str = ""
+    labels: str = "classes"
+    rounds: int = 0
+    wanted: int = 0
+
+
+def two_stacks(features: int = 48, levels: int = 8, classes: int = 0) -> dict:
+    """Arguments of a `GatedPixelCNN` whose field reaches all 27 rows above the last one of MNIST."""
+    return {"levels": levels, "features": features, "blocks": 8, "dilations": list(NEAR_AND_FAR), "classes": classes}
+
+
+TO_READ = {"epochs": 12, "batch_size": 128, "learning_rate": 4e-3, "rotation": 10.0, "compile": False}
+LABELS = ("classes", "softened", "self-taught")
+RECIPES = {
+    "conditional-mnist": Recipe("GatedPixelCNN", two_stacks(classes=10), epochs=14),
+    "judge-mnist": Recipe("ConvClassifier", {"width": 24}, seed=41, **TO_READ),
+    "teacher-mnist": Recipe("ResidualClassifier", {"width": 32}, seed=7, **TO_READ),
+    "shortcut-mnist": Recipe("ShortcutPixelCNN", {"levels": 8, "features": 64, "blocks": 6, "classes": 10}, epochs=4),
+    "neutral-mnist": Recipe("GatedPixelCNN", two_stacks(), epochs=6, seed=3),
+    "between-mnist": Recipe(
+        "GatedPixelCNN", two_stacks(classes=10), start="conditional-mnist", labels="self-taught", rounds=4, wanted=400,
+        epochs=1, learning_rate=1.5e-3,
+    ),
+    "pixelcnn-mnist": Recipe("PixelCNN", {"levels": 256}, epochs=4),
+    "gated-mnist": Recipe("GatedPixelCNN", two_stacks(features=64, levels=256), epochs=4),
+    "gated-binary-mnist": Recipe("GatedPixelCNN", two_stacks(levels=2), epochs=6, drawn=True),
+}
+
+
+def recipe_called(name: str) -> Recipe:
+    if name not in RECIPES:
+        raise ValueError(f"the recipe must be one of {', '.join(RECIPES)}, got {name!r}")
+    return RECIPES[name]
+
+
+def recipe_of(card: dict) -> Recipe:
+    """The recipe on a card; a field that the card does not know has its default."""
+    return Recipe(**{key.name: card[key.name] for key in fields(Recipe) if key.name in card})
