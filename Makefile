@@ -16,7 +16,7 @@ help:
 	@echo 'PIP_ARGS="..."        more arguments for pip at the set-up; after rm -r .venv that runs again'
 	@echo 'PYTHON=python3.13     the Python that makes the environment; VENV=.venv is its folder'
 
-# JupyterLab asks other hosts for news and for its newest version unless the two options say no.
+# With the options news_url and check_for_updates_class JupyterLab asks no other host for news or for a newer version.
 lab: setup ## open JupyterLab at the first notebook, or print its address where there is no browser
 	@$(RUN) -m jupyterlab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/01_masks.ipynb \
 	  --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate \
@@ -49,8 +49,9 @@ setup: ## install everything into .venv; the other commands do this first
 # relative, and VENV reaches the shell through the environment.
 export VENV
 RUN = "$$VENV/bin/python"
-PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest# one thread for each of pytest's processes
-# Python calls a browser of the terminal a GenericBrowser. It would cover the server's messages, so it is not opened.
+# pytest runs several processes, so each of them computes with one thread.
+PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest
+# A browser in the terminal (Python's GenericBrowser) would cover the server's messages, so `make lab` opens none there.
 HAS_WINDOWS = $(RUN) -c 'import webbrowser; exit(type(webbrowser.get()) is webbrowser.GenericBrowser)' 2>/dev/null
 
 # Where the environment is ready, its own Python says so, and PYTHON is not needed.

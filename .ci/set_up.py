@@ -68,12 +68,11 @@ if environment_runs(SCRIPT, VERSIONS, "--check"):  # the set-up that this one wa
 
 # An interrupted pip leaves half-written packages, which the next pip takes for installed ones. So an environment with
 # the file .unfinished is emptied and made again. Only environments are ever emptied.
-if not UNFINISHED.exists() and not environment_runs("-m", "pip", "--version"):
-    if VENV.exists() and not (VENV / "pyvenv.cfg").exists() and (VENV.is_file() or any(VENV.iterdir())):
-        sys.exit(f"{VENV} is in the way: it is no virtual environment, and stays as it is")
-    VENV.mkdir(parents=True, exist_ok=True)
-    UNFINISHED.touch()
-is_new = UNFINISHED.exists()
+is_new = UNFINISHED.exists() or not environment_runs("-m", "pip", "--version")
+is_environment = UNFINISHED.exists() or (VENV / "pyvenv.cfg").exists()
+if VENV.exists() and not is_environment and (VENV.is_file() or any(VENV.iterdir())):
+    sys.exit(f"{VENV} is in the way: it is no virtual environment, and stays as it is")
+VENV.mkdir(parents=True, exist_ok=True)
 UNFINISHED.touch()
 if is_new:
     run("find", f"{VENV}/", "-mindepth", "1", "!", "-name", UNFINISHED.name, "-delete")

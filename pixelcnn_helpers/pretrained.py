@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import os
+import re
+import reprlib
 from pathlib import Path
 
 import torch
@@ -13,6 +16,7 @@ from safetensors.torch import save
 from torch import nn
 
 from .checkpoint import write_atomically
+from .checks import check_size
 
 WEIGHTS = Path(__file__).parent / "weights"
 MEASUREMENTS = Path(__file__).parent / "measurements"
@@ -27,72 +31,113 @@ KINDS = {
 def save_model(model: nn.Module, path, card: dict | None = None) -> Path:
     """Write a model's weights, the arguments that build it again, and a card into one safetensors file.
 
-    card: whatever should be known about the weights, as JSON can hold it. The file is written atomically.
-    Returns its path. Raises TypeError for what is no model and for a card that JSON cannot hold, ValueError for
-    another suffix than .safetensors.
+    card: a dictionary of whatever should be known about the weights, as JSON can hold it. The file is written
+    atomically. A model compiled by torch.compile is saved as the model inside it.
+    Returns the file's path. Raises TypeError for what is no model and for a card that JSON cannot hold, ValueError for
+    another suffix than .safetensors and for weights that a file cannot hold, OSError for a file that cannot be written.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    path = _path(path)
+    model, path = getattr(model, "_orig_mod", model), _path(path)  # torch.compile's wrapper has the prefix _orig_mod
     kind, size = type(model).__name__, getattr(model, "size", None)
-    config = model.config if kind in KINDS and kind_called(kind) is type(model) else None
+    ours = kind in KINDS and kind_called(kind) is type(model)
+    if ours and size is not None:
+        size = check_size(size)
+    config = model.config if ours else None
     about = {"class": kind, "config": config, "size": size if isinstance(size, tuple | list) else None}
     about = json.dumps(about, default=lambda number: number.item())  # NumPy's
+    if not isinstance(card, dict | None):
+        raise TypeError(f"card must be a dictionary, got {type(card).__name__}")
     try:
         metadata = {"format": "pt", "model": about, "card": json.dumps(card or {}, allow_nan=False)}
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise TypeError(f"card must hold what JSON can hold: {error}") from None
-    # copies, since a file cannot hold two tensors that share memory
-    state = {
-        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, value in model.state_dict().items()
-    }
-    for name, value in state.items():
-        if name.endswith("mask") and ((value == 0) | (value == 1)).all():
-            state[name] = value.bool()  # a byte instead of four
-    write_atomically(path, save(state, metadata))  # save_file would make it unreadable for other users
+    try:
+        # copies, since a file cannot hold two tensors that share memory
+        state = {
+            name.replace("_orig_mod.", ""): value.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, value in model.state_dict().items()
+        }
+        for name, value in state.items():
+            if name.endswith("mask") and ((value == 0) | (value == 1)).all():
+                state[name] = value.bool()  # a byte instead of four
+        data = save(state, metadata)  # save_file would make it unreadable for other users
+    except Exception as error:  # weights on the meta device, of a type that safetensors lacks, what is no tensor
+        raise ValueError(f"model has weights that a file cannot hold: {_line(error)}") from None
+    try:
+        write_atomically(path, data)
+    except OSError as error:
+        raise OSError(f"{path} cannot be written: {error}") from None
     return path
 
 
 def load_model(path, model: nn.Module | None = None) -> tuple[nn.Module, dict]:
     """A model saved by `save_model`, in evaluation mode, and its card.
 
-    model: None builds a network of this package, in float32 on the CPU. For a class of your own, pass an instance; it
-    receives the weights, in its precision and on its device.
+    model: None builds a network of this package, in float32 on the CPU, whatever torch's defaults are; no random number
+    is drawn. For a class of your own, pass an instance; it receives the weights, in its precision and on its device.
     Raises FileNotFoundError for a missing file, ValueError for a damaged one, one that `save_model` did not write, or
     weights that do not fit the model (your instance may then hold some of them), TypeError for what is no model.
     """
-    path = _path(path)
+    path, built = _path(path), model is None
     if not isinstance(model, nn.Module | None):
         raise TypeError(f"model must be a torch.nn.Module or None, got {model!r}")
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}: save_model(model, path) writes one")
+    if not os.path.isfile(path):
+        but = ", but a folder" if os.path.isdir(path) else ""
+        raise FileNotFoundError(f"there is no file {path}{but}: save_model(model, path) writes one")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dictionary)
         about, card = json.loads(metadata["model"]), json.loads(metadata["card"])
         kind, config, size = about["class"], about["config"], about["size"]
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is damaged ({error}): save or download it again") from None
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({_line(error)}): save or download it again") from None
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} was not written by save_model: it says nothing about the model ({error})") from None
-    if model is None:
+    for name, value, wanted in (("class", kind, str), ("config", config, dict | None), ("size", size, list | None),
+                                ("card", card, dict)):  # fmt: skip
+        if not isinstance(value, wanted):
+            got = f"its {name} is {reprlib.repr(value)}"
+            raise ValueError(f"{path} is damaged ({got}): save or download it again")
+    if built:
         if kind not in KINDS or config is None:
             fix = f"build it yourself and pass it, load_model(path, model={kind}(…))"
             raise ValueError(f"{path} holds a {kind} that is not of this package: {fix}")
         try:
-            model = kind_called(kind)(**config)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{path} cannot be read by this version of the package, or is damaged: {error}") from None
+            model, state = _without_weights(kind, config, state)
+            size = None if size is None else check_size(size)
+        except (TypeError, ValueError, RuntimeError) as error:
+            what = "cannot be read by this version of the package, or is damaged"
+            raise ValueError(f"{path} {what}: {_line(error)}") from None
+    inner = getattr(model, "_orig_mod", model)  # of a model compiled by torch.compile
     try:
-        model.load_state_dict(state)
+        inner.load_state_dict(state, assign=built)
     except RuntimeError as error:
         first = str(error).splitlines()[1:2] or [str(error)]
-        raise ValueError(f"the weights in {path} do not fit this {type(model).__name__}: {first[0].strip()}") from None
+        kind = type(inner).__name__
+        raise ValueError(f"the weights in {path} do not fit this {kind}: {first[0].strip()[:300]}") from None
     if size is not None:
-        model.size = tuple(size)
+        inner.size = tuple(size)
     return model.eval(), card
+
+
+def _without_weights(kind: str, config: dict, state: dict) -> tuple[nn.Module, dict]:
+    """A network on the meta device, which takes no memory and no random numbers, and the tensors in its precision.
+
+    A config that was tampered with could ask for a network of any size. No number in it, except for dilations, is above
+    the number of the network's tensors or above their longest side.
+    """
+    most = max([len(state), *(side for value in state.values() for side in value.shape)])
+    for name, value in config.items():
+        if isinstance(value, int) and value > most:
+            raise ValueError(f"{name} is {value}, more than the weights have room for")
+    build = kind_called(kind)  # imported outside, so that nothing else is on the meta device
+    with torch.device("meta"):
+        model = build(**config).float()
+    types = {name: value.dtype for name, value in model.state_dict().items()}
+    # copies, since safetensors hands out the memory of the file
+    return model, {name: value.to(types.get(name, value.dtype), copy=True) for name, value in state.items()}
 
 
 def kind_called(name: str) -> type[nn.Module]:
@@ -125,10 +170,16 @@ def pretrained_names() -> list[str]:
 def load_measurement(name: str) -> dict:
     """A stored measurement, "reach" say: figures as JSON holds them, images as integer tensors `(N, C, H, W)`.
 
-    `python -m pixelcnn_helpers measure NAME` makes it anew. Raises ValueError for an unknown name.
+    `python -m pixelcnn_helpers measure NAME` makes it anew. Raises ValueError for an unknown name or a damaged file.
     """
     path = MEASUREMENTS / f"{_shipped(name, sorted(file.stem for file in MEASUREMENTS.glob('*.json')))}.json"
-    return json.loads(path.read_text(encoding="utf-8"), object_hook=_unpacked)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"), object_hook=_unpacked)
+        if not isinstance(found, dict):
+            raise TypeError("it holds no dictionary")
+    except (OSError, ValueError, TypeError, RuntimeError) as error:  # RuntimeError: images that do not fit their shape
+        raise ValueError(f"{path} is damaged ({_line(error)}): install the package again") from None
+    return found
 
 
 def _unpacked(found: dict):
@@ -139,10 +190,15 @@ def _unpacked(found: dict):
 
 
 def digests(folder: Path | None = None) -> dict[str, str]:
-    """Name -> SHA-256, as the list in the folder of the weights has it."""
+    """Name -> SHA-256, as the list in the folder of the weights has it. Raises ValueError for a damaged list."""
     path = (folder or WEIGHTS) / SUMS
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return {name.removesuffix(".safetensors"): digest for digest, name in map(str.split, lines)}
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    lines = [line for line in text.splitlines() if line.strip()]
+    entries = [re.fullmatch(r"([0-9a-f]{64})  (\S+)\.safetensors", line.strip()) for line in lines]
+    if None in entries:
+        line = reprlib.repr(lines[entries.index(None)])
+        raise ValueError(f"{path} is damaged, for {line} names no file and its SHA-256: install the package again")
+    return {entry[2]: entry[1] for entry in entries}
 
 
 def sha256(path: Path) -> str:
@@ -150,15 +206,22 @@ def sha256(path: Path) -> str:
 
 
 def _shipped(name, names) -> str:
-    if name not in names:
+    if not isinstance(name, str) or name not in names:
         listed = ", ".join(map(repr, names))
         wanted = f"one of {listed}" if names else "none, for none are there: install the package again"
-        raise ValueError(f"name must be {wanted}, got {name!r}")
+        raise ValueError(f"name must be {wanted}, got {reprlib.repr(name)}")
     return name
 
 
 def _path(path) -> Path:
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"path must be a string or a Path, got {type(path).__name__}")
     path = Path(path)
-    if path.suffix != ".safetensors":
-        raise ValueError(f"path must end in .safetensors, got {str(path)!r}")
+    if path.suffix != ".safetensors" or "\0" in str(path):
+        raise ValueError(f"path must end in .safetensors, and hold no NUL, got {str(path)!r}")
     return path
+
+
+def _line(error: Exception) -> str:
+    """The first line of what an error says, or its name."""
+    return next(iter(str(error).splitlines()), "")[:300] or type(error).__name__

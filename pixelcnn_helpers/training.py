@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field
 
 import torch
@@ -12,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, DelayedInterrupt, digest
 from .checks import check_images, check_int, check_labels, check_model, check_positive, check_two
 from .likelihood import bits_per_dim
 from .models import on_cpu
@@ -51,14 +52,16 @@ def fit(
     before and the model's own after it; the generator is on the device of the images.
     compile: let torch.compile fuse each step, for long trainings; it takes half a minute and a C++ compiler.
     callback: `callback(history)` after every epoch.
-    checkpoint: a file to resume from if it exists, saved after every epoch, every minute, and when stopped.
+    checkpoint: a file to resume from if it exists, saved after every epoch, every minute, and when stopped. It goes on
+    with the same data and arguments, or at a lower learning rate. A second training on the same file is refused.
 
     Accelerate chooses the device (CUDA, Apple's, CPU) and the processes. The precision is bfloat16 where the processor
-    computes in it, float16 on older CUDA cards, else float32; weights stay float32. Ctrl-C keeps what was learned.
-    Afterwards the model is in evaluation mode, on that device, and has its `size`. The caller's random state is kept.
+    computes in it, float16 on older CUDA cards, else float32; weights stay float32. Ctrl-C acts after the current step
+    or validation, a second one at once, and keeps what was learned. Afterwards the model is in evaluation mode, on that
+    device, and has its `size`. The caller's random state is kept.
     Raises ValueError or TypeError for arguments that do not fit the model or one another, ValueError for a checkpoint
-    of another training, FloatingPointError when the loss is NaN or infinite, NoCompiler (a RuntimeError) where compile
-    has no compiler.
+    of another training, FloatingPointError when loss or weights are no longer finite (the checkpoint stays as it was),
+    NoCompiler (a RuntimeError) where compile has no compiler.
     """
     channels, levels, classes = check_model(model, wanted="be trained")
     check_images(images, levels if augment is None else max(levels, 256), channels)
@@ -71,66 +74,88 @@ def fit(
         raise ValueError(f"exactly one of epochs and steps must be given, got epochs={epochs} and steps={steps}")
     if patience is not None and check_int("patience", patience, 1) and validation is None:
         raise ValueError(f"patience needs validation=(images, labels), got patience={patience} without it")
+    for name, function in (("augment", augment), ("callback", callback)):
+        if function is not None and not callable(function):
+            raise TypeError(f"{name} must be a function or None, got {type(function).__name__}")
     seed = check_int("seed", seed, 0) % 2**32  # leaves room for the steps in torch's 64 bits
     batch_size = min(check_int("batch_size", batch_size, 1), len(images))
     limit = check_int("steps", steps, 1) if epochs is None else check_int("epochs", epochs, 1)
+    if check_positive("learning_rate", learning_rate) > 1000:
+        raise ValueError(f"learning_rate must be at most 1000, got {learning_rate}")
+    weights = _trainable(model)
 
-    trainer = Trainer(model, check_positive("learning_rate", learning_rate), compile=compile)
-    device, processes, rank = trainer.device, trainer.accelerator.num_processes, trainer.accelerator.process_index
-    share = max(1, batch_size // processes)  # images per process and step
-    per_epoch = max(1, len(images) // (share * processes))
-    total = limit if epochs is None else limit * per_epoch
-    plan = {
-        "model": type(model).__name__, "weights": sum(weight.numel() for weight in model.parameters()),
-        "config": repr(getattr(model, "config", None)), "images": list(images.shape),
-        "sum of pixels": int(images.sum()), "validation": 0 if validation is None else len(held_images),
-        "steps": total, "batch_size": share * processes, "learning_rate": trainer.learning_rate, "seed": seed,
-    }
-    trainer.accelerator.wait_for_everyone()  # the main process may still be saving an earlier training
-    file = Checkpoint(checkpoint, plan, model, trainer.optimizer, writes=rank == 0)
-    # learned: the sum of the losses since the history's last entry, which was written at step `since`
-    start = {"step": 0, "history": {}, "best": None, "learned": 0.0, "since": 0, "seconds": 0.0}
-    step, history, best, learned, since, seconds = file.load(start).values()
-    history = History(**{**history, "interrupted": False})
-    learned = torch.tensor(learned, device=device)
-    began = time.perf_counter() - seconds
+    with ExitStack() as contexts:
+        accelerator = get_accelerator()
+        processes, rank = accelerator.num_processes, accelerator.process_index
+        accelerator.wait_for_everyone()  # the main process may still be saving an earlier training
+        file = contexts.enter_context(closing(Checkpoint(checkpoint, writes=rank == 0)))
+        for context in (same_randomness_after(accelerator.device), torch.inference_mode(False), torch.enable_grad()):
+            contexts.enter_context(context)
+        interrupt = contexts.enter_context(DelayedInterrupt())
+        trainer = Trainer(model, float(learning_rate), compile=compile)
+        device = trainer.device
+        share = max(1, batch_size // processes)  # images per process and step
+        per_epoch = max(1, len(images) // (share * processes))
+        total = limit if epochs is None else limit * per_epoch
+        # integers in the memory of the device, indexed by batch
+        images = images.to(device, torch.uint8 if levels <= 256 else torch.int32)
+        labels = None if labels is None else labels.detach().to(device)
+        plan = {
+            "model": type(model).__name__, "config": repr(getattr(model, "config", None)),
+            "weights": sum(weight.numel() for weight in model.parameters()), "precision": str(weights[0].dtype),
+            "images": list(images.shape), "pixels": digest(images), "labels": digest(labels),
+            "validation": 0 if validation is None else len(held_images), "held out": digest(*(validation or ())),
+            "augmentation": None, "steps": total, "batch_size": share * processes,
+            "learning_rate": float(learning_rate), "seed": seed,
+        }
+        if augment is not None and checkpoint is not None:  # known by what it makes of the first images
+            torch.manual_seed(seed)
+            plan["augmentation"] = digest(_augmented(augment, images[:share].long(), levels))
+        # learned: the sum of the losses since the history's last entry, which was written at step `since`
+        start = {"step": 0, "history": asdict(History()), "best": None, "learned": 0.0, "since": 0, "seconds": 0.0}
+        step, history, best, learned, since, seconds = file.load(plan, model, trainer.optimizer, start).values()
+        history = History(**history | {"interrupted": False})
+        learned = torch.tensor(learned, device=device)
+        shown_at = time.perf_counter()
+        began = shown_at - seconds
+        order = None  # in which an epoch takes the images
+        hidden = not (progress and rank == 0)
+        bar = tqdm(total=total, initial=step, unit="img", unit_scale=share * processes, desc="training", disable=hidden)
 
-    # integers in the memory of the device, indexed by batch
-    images = images.to(device, torch.uint8 if levels <= 256 else torch.int32)
-    labels = None if labels is None else labels.to(device)
-    order, shown_at = None, time.perf_counter()
-    hidden = not (progress and rank == 0)
-    bar = tqdm(total=total, initial=step, unit="img", unit_scale=share * processes, desc="training", disable=hidden)
+        def at_ends_of_epochs() -> list[float]:
+            """The validation of whole epochs; that of an entry written at a stop does not count."""
+            entries = zip(history.steps, history.validation, strict=False)
+            return [found for at, found in entries if at % per_epoch == 0 or at == total]
 
-    def save() -> None:
-        file.save(
-            step=step, history=asdict(history), best=best, learned=learned.item(), since=since,
-            seconds=time.perf_counter() - began,
-        )
+        def check_finite() -> None:
+            if not (learned.isfinite() and all(weight.isfinite().all() for weight in weights)):
+                kept = "" if checkpoint is None else f" ({checkpoint} is from before, and goes on at a lower rate)"
+                raise FloatingPointError(f"the loss was no longer a number by step {step}: lower learning_rate{kept}")
 
-    def close_entry() -> None:
-        """Write what was learned since the last entry into the history, and keep the weights if they are the best."""
-        nonlocal best, since
-        mean = trainer.mean_of_processes(learned) / max(1, step - since) / math.log(2)
-        if not math.isfinite(mean):
-            raise FloatingPointError(f"the loss was no longer a number by step {step}: lower learning_rate")
-        held = []
-        if validation is not None:
-            with trainer.accelerator.autocast():  # the model itself computes in float32
-                held = trainer.of_main(bits_per_dim(model, held_images, held_labels))
-        # the lists grow together, after all that Ctrl-C may interrupt
-        history.steps.append(step)
-        history.train.append(mean)
-        history.validation.extend(held)
-        history.seconds.append(time.perf_counter() - began)
-        if held and held[0] == min(history.validation):
-            best = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-        learned.zero_()
-        since = step
+        def save(best: dict | None) -> None:
+            state = {"step": step, "history": asdict(history), "best": best, "learned": learned.item(), "since": since}
+            file.save(**state, seconds=time.perf_counter() - began)
 
-    with same_randomness_after(device):
+        def close_entry() -> None:
+            """Write what was learned since the last entry into the history; keep the weights if they are the best."""
+            nonlocal best, since
+            mean = trainer.mean_of_processes(learned) / max(1, step - since) / math.log(2)
+            held = []
+            if validation is not None:
+                with accelerator.autocast():  # the model itself computes in float32
+                    held = trainer.of_main(bits_per_dim(model, held_images, held_labels))
+            with interrupt.held():
+                if held and held[0] < min(at_ends_of_epochs(), default=math.inf):
+                    best = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+                history.steps.append(step)
+                history.train.append(mean)
+                history.validation.extend(held)
+                history.seconds.append(time.perf_counter() - began)
+                learned.zero_()
+                since = step
+
         try:
-            while step < total and not stalled(history, patience):
+            while step < total and not stalled(at_ends_of_epochs(), patience):
                 model.train()
                 epoch, within = divmod(step, per_epoch)
                 if within == 0 or order is None:
@@ -144,28 +169,34 @@ def fit(
                 if augment is not None:
                     x = _augmented(augment, x, levels, look=on_cpu(x) or step == 0)
                 rows = () if labels is None else (labels[batch],)
-                loss = trainer.step(schedule(step, total), x, x, *rows)
+                with interrupt.held():
+                    loss = trainer.step(schedule(step, total), x, x, *rows)
+                    learned += loss
+                    step += 1
 
-                learned += loss
-                step += 1
                 bar.update()
                 now = time.perf_counter()
                 if now - shown_at > 0.5:  # reading the loss waits for a GPU, so not at every step
                     bar.set_postfix_str(f"{loss.item() / math.log(2):.3f} bits/dim", refresh=False)
                     shown_at = now
                 if step % per_epoch == 0 or step == total:
+                    check_finite()
                     close_entry()
-                    save()
+                    save(best)
                     if callback is not None:
                         callback(history)
                 elif now - file.saved_at > SAVE_EVERY:
-                    save()
+                    check_finite()
+                    save(best)
+                interrupt.act()
         except KeyboardInterrupt:
             history.interrupted = True
-            save()  # before anything that a second Ctrl-C could stop
+            check_finite()
+            save(best)  # before anything that another Ctrl-C could stop
             if step > since:
+                of_whole_epochs = best
                 close_entry()
-            save()
+                save(of_whole_epochs)  # the weights of this stop are returned, but a resumed training ends in its own
             print(f"Stopped after {step} of {total} steps; what was learned so far is kept.")
         finally:
             bar.close()
@@ -177,7 +208,20 @@ def fit(
     return history
 
 
-def _augmented(augment, x: torch.Tensor, levels: int, look: bool) -> torch.Tensor:
+def _trainable(model) -> list[torch.Tensor]:
+    """The weights that a training changes, if it can."""
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    if not weights:
+        raise ValueError("model has no weights to train: is requires_grad False for all of them?")
+    halves = {str(weight.dtype) for weight in model.parameters()} - {"torch.float32", "torch.float64"}
+    if halves:
+        raise ValueError(f"model must have float32 weights, got {halves.pop()}: model.float() converts them")
+    if any(weight.is_inference() for weight in weights):
+        raise ValueError("model was built under torch.inference_mode(), where weights cannot be trained")
+    return weights
+
+
+def _augmented(augment, x: torch.Tensor, levels: int, look: bool = True) -> torch.Tensor:
     """A batch redrawn by the caller's `augment`, checked; its values only if `look`, which would wait for a GPU."""
     redrawn = augment(x, torch.Generator(x.device).manual_seed(torch.initial_seed()))
     check_images(redrawn, levels, name="what augment returns", values=look)
@@ -252,15 +296,21 @@ def schedule(done: float, total: float) -> float:
     return min(1.0, (done + 1) / warm_up) * 0.5 * (1 + math.cos(math.pi * done / total))
 
 
-def stalled(history: History, patience: int | None) -> bool:
-    """Whether the last `patience` epochs brought no better validation."""
-    found = history.validation
+def stalled(found: list[float], patience: int | None) -> bool:
+    """Whether the last `patience` epochs brought no better validation than those before."""
     return patience is not None and len(found) > patience and min(found[-patience:]) >= min(found[:-patience])
 
 
+@contextmanager
 def same_randomness_after(device: torch.device):
     """A context after which torch's random state, on a GPU its own too, is what it was before."""
-    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+    apples = torch.mps.get_rng_state() if device.type == "mps" else None  # fork_rng does not know Apple's GPUs
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            yield
+    finally:
+        if apples is not None:
+            torch.mps.set_rng_state(apples)
 
 
 class NoCompiler(RuntimeError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import warnings
 
 import hypothesis
 import pytest
@@ -85,6 +86,23 @@ def refused(error: type[Exception], *words: str):
             return True
 
     return Refusal()
+
+
+def assert_clear(call, error: type[Exception], *words: str) -> None:
+    """A hostile call must end in exactly this error: one line with all these words, raised by the package itself.
+
+    An error that torch, NumPy or Python raises inside a library would come with a deep traceback.
+    """
+    with pytest.raises(error) as caught, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        call()
+    text = str(caught.value)
+    assert caught.type is error, f"{caught.type.__name__}: {text}"
+    missing = [word for word in words if word not in text]
+    assert not missing, f"{missing} not in {text!r}"
+    assert "\n" not in text and len(text) < 600, f"more than a line: {text!r}"
+    raised_in = caught.traceback[-1].path
+    assert "pixelcnn_helpers" in str(raised_in), f"raised in {raised_in}"
 
 
 def one_hot(classes, count=3) -> torch.Tensor:

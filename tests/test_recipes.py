@@ -514,7 +514,9 @@ def stopped(shelf, monkeypatch, capsys):
         assert tiny(None, "epochs=2") is None
     assert "train neutral-mnist --resume" in capsys.readouterr().out
     assert not shelf.exists()
-    assert {file.name for file in places.CHECKPOINTS.iterdir()} == {"neutral-mnist.pt", "neutral-mnist.json"}
+    assert {file.name for file in places.CHECKPOINTS.iterdir()} == {
+        "neutral-mnist.pt", "neutral-mnist.json", "neutral-mnist.pt.lock",
+    }
     return places.CHECKPOINTS / "neutral-mnist.pt"
 
 
@@ -567,7 +569,7 @@ def test_a_checkpoint_whose_settings_are_lost(shelf, stopped):
         tiny(shelf, "epochs=3", resume=True)
     with refused(ValueError, "checkpoint", "another training", "'dilations': [1]", "there", "'dilations': [2]"):
         tiny(shelf, "epochs=2", "dilations=[2]", resume=True)
-    assert list(places.CHECKPOINTS.iterdir()) == [stopped]
+    assert set(places.CHECKPOINTS.iterdir()) == {stopped, stopped.with_name("neutral-mnist.pt.lock")}
     assert tiny(shelf, "epochs=2", resume=True).is_file()
 
 
@@ -576,7 +578,7 @@ def test_epochs_are_counted_once_however_often_it_was_stopped(shelf, monkeypatch
 
     def pressed(images, degrees, generator):
         calls.append(degrees)
-        if len(calls) == 25:  # within the second epoch
+        if len(calls) == 26:  # within the second epoch; the first call is for the checkpoint's digest
             raise KeyboardInterrupt
         return images
 

@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import json
+import reprlib
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,12 +17,13 @@ import matplotlib
 import numpy as np
 import torch
 from IPython.display import HTML, Image, display
+from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image as Pillow
 
-from ..checks import check_int
+from ..checks import check_int, check_number, check_positive
 from ..training import History
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart, each with one meaning throughout the series.
@@ -75,13 +77,23 @@ def png(figure: Figure, crop: bool = True) -> bytes:
 
 
 def show(figure: Figure, alt: str) -> None:
-    """Put a figure on the page as a PNG. alt: what it shows, in words, for those who cannot see it."""
-    put(png(figure), alt)
+    """Put a figure on the page as a PNG. alt: what it shows, in words, for those who cannot see it.
+
+    Raises TypeError for what is no matplotlib Figure, TypeError or ValueError for an alt without words.
+    """
+    check_figure("figure", figure)
+    put(png(figure), _alt(alt))
 
 
 def animate(figures: Iterable[Figure], alt: str, milliseconds: int = 400) -> None:
-    """Put a film on the page as an animated PNG. A still page shows the first figure: make it the whole story."""
-    frames, buffer = _frames(figures), io.BytesIO()
+    """Put a film on the page as an animated PNG. A still page shows the first figure: make it the whole story.
+
+    figures: all of one size. milliseconds: of each; the first one stays four times as long.
+    Raises ValueError or TypeError for arguments that are anything else.
+    """
+    if check_int("milliseconds", milliseconds, 1) > 16_000:
+        raise ValueError(f"milliseconds must be at most 16000, the longest that a PNG can hold, got {milliseconds}")
+    alt, frames, buffer = _alt(alt), _frames(figures), io.BytesIO()
     durations = [4 * milliseconds] + [milliseconds] * (len(frames) - 1)
     frames[0].save(buffer, "PNG", save_all=True, append_images=frames[1:], duration=durations, loop=0)
     put(buffer.getvalue(), alt)
@@ -91,9 +103,12 @@ def frame_slider(figures: Mapping[str, Figure], alt: str, begin: int = 0) -> Non
     """Put a slider on the page that works without a kernel: it shows one of the figures, each with its name.
 
     alt: what they show, in words; the name of the one that is shown follows it. begin: the number of the one to begin
-    with, from 0; a page that runs no scripts, GitHub's say, shows only that. Raises ValueError if there is none.
+    with, from 0; a page that runs no scripts, GitHub's say, shows only that.
+    Raises ValueError if there is none, TypeError for what is no dictionary of names and figures.
     """
-    frames, pictures = _frames(figures.values()), []
+    if not isinstance(figures, Mapping) or not all(isinstance(name, str) for name in figures):
+        raise TypeError(f"figures must be a dictionary {{name: figure}}, its names strings, got {_short(figures)}")
+    alt, frames, pictures = _alt(alt), _frames(figures.values()), []
     if check_int("begin", begin, 0) >= len(frames):
         raise ValueError(f"begin must be below {len(frames)}, the number of figures, got {begin}")
     for frame in frames:
@@ -120,10 +135,35 @@ def frame_slider(figures: Mapping[str, Figure], alt: str, begin: int = 0) -> Non
 
 def _frames(figures: Iterable[Figure]) -> list[Pillow.Image]:
     """Figures as pictures of one size each, and in few colours, which keeps them small."""
-    frames = [Pillow.open(io.BytesIO(png(figure, crop=False))).convert("RGB").quantize(64) for figure in figures]
-    if not frames:
+    if not isinstance(figures, Iterable):
+        raise TypeError(f"figures must be several matplotlib Figures, got {_short(figures)}")
+    figures = list(figures)
+    if not figures:
         raise ValueError("figures must hold at least one figure, got none")
+    for index, figure in enumerate(figures):
+        check_figure(f"figures[{index}]", figure)
+    frames = [Pillow.open(io.BytesIO(png(figure, crop=False))).convert("RGB").quantize(64) for figure in figures]
+    sizes = sorted({frame.size for frame in frames})
+    if len(sizes) > 1:
+        raise ValueError(f"figures must all be of one size, got figures of {sizes[0]} and of {sizes[1]} pixels")
     return frames
+
+
+def check_figure(name: str, value) -> None:
+    if not isinstance(value, Figure):
+        raise TypeError(f"{name} must be a matplotlib Figure, got {_short(value)}")
+
+
+def _alt(alt: str) -> str:
+    if not isinstance(alt, str):
+        raise TypeError(f"alt must be a string, got {_short(alt)}")
+    if not alt.strip():
+        raise ValueError("alt must say in words what the picture shows, got an empty string")
+    return alt
+
+
+def _short(value) -> str:
+    return f"{type(value).__name__} {reprlib.repr(value)}" if isinstance(value, Mapping) else type(value).__name__
 
 
 def put(picture: bytes, alt: str) -> None:
@@ -135,7 +175,8 @@ def put(picture: bytes, alt: str) -> None:
 @styled
 def axes(rows: int = 1, cols: int = 1, width: float = 8.0, height: float = 2.6, **options):
     """An empty figure of `rows` × `cols` axes in the style of the series: `(figure, axes)`, sizes in inches."""
-    figure = Figure(figsize=(width, height))
+    rows, cols = check_int("rows", rows, 1), check_int("cols", cols, 1)
+    figure = Figure(figsize=(check_positive("width", width), check_positive("height", height)))
     return figure, figure.subplots(rows, cols, **options)
 
 
@@ -145,11 +186,13 @@ def draw_images(
 ) -> Figure:
     """A sheet of images `(N, 1 or 3, H, W)` with values `0 … levels-1`, `cols` to a row, `row_names` on the left.
 
-    Raises ValueError without images.
+    Raises ValueError or TypeError for anything else, and for another number of names than rows.
     """
-    _some(images)
-    cols = cols or len(images)
+    images = _images(images, levels)
+    cols, scale = check_int("cols", len(images) if cols is None else cols, 1), check_positive("scale", scale)
     rows, height = -(-len(images) // cols), images.shape[2]
+    if row_names and len(row_names) != rows:
+        raise ValueError(f"row_names must be one for each of the {rows} rows, got {len(row_names)}")
     figure = Figure(figsize=(cols * scale + 1.5 * bool(row_names), rows * scale))
     ax = figure.subplots()
     draw_sheet(ax, images, levels, cols)
@@ -162,8 +205,8 @@ def draw_images(
 @styled
 def draw_sheet(ax, images, levels: int, cols: int, title: str = "") -> None:
     """The same sheet of images on axes that are already there."""
-    _some(images)
-    images = torch.as_tensor(images).detach().cpu().float() / (levels - 1)
+    images, cols = _images(images, levels).float() / (levels - 1), check_int("cols", cols, 1)
+    _check_ax(ax)
     count, channels, height, width = images.shape
     rows, gap = -(-count // cols), _gap(height)
     sheet = np.ones((rows * (height + gap) - gap, cols * (width + gap) - gap, channels))
@@ -174,9 +217,40 @@ def draw_sheet(ax, images, levels: int, cols: int, title: str = "") -> None:
     _bare(ax, title)
 
 
-def _some(images) -> None:
-    if not len(images):
+def _images(images, levels: int) -> torch.Tensor:
+    """Images `(N, 1 or 3, H, W)` with values `0 … levels-1` on the CPU; ValueError or TypeError for anything else."""
+    levels = check_int("levels", levels, 2)
+    if not isinstance(images, torch.Tensor | np.ndarray):
+        raise TypeError(f"images must be a tensor or an array, got {type(images).__name__}")
+    images = torch.as_tensor(images).detach().cpu()
+    if not len(images.shape[:1]) or not len(images):
         raise ValueError("images must hold at least one image, got none")
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or not images.numel():
+        raise ValueError(f"images must have the shape (N, 1 or 3, H, W), got {tuple(images.shape)}")
+    low, high = (value.item() for value in images.aminmax())
+    if not (low >= 0 and high <= levels - 1):  # NaN neither
+        raise ValueError(f"images must hold values 0 … {levels - 1}, got {low:g} … {high:g}")
+    return images
+
+
+def _map(ax, name: str, values, row: int | None = None, col: int | None = None, like=None) -> np.ndarray:
+    """What is drawn on one axes: values `(H, W)` that have the pixel `(row, col)`, if any, and the shape of `like`."""
+    _check_ax(ax)
+    values = np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
+    if values.ndim != 2 or not values.size or values.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must be numbers (H, W), got the shape {values.shape} of {values.dtype}")
+    if like is not None and values.shape != like.shape:
+        raise ValueError(f"{name} must have the shape {like.shape}, got {values.shape}")
+    if row is not None and not all(
+        check_int(*place, 0) < side for place, side in zip((("row", row), ("col", col)), values.shape, strict=True)
+    ):
+        raise ValueError(f"row and col must lie within {values.shape}, got ({row}, {col})")
+    return values
+
+
+def _check_ax(ax) -> None:
+    if not isinstance(ax, Axes):
+        raise TypeError(f"ax must be one matplotlib Axes, got {type(ax).__name__}")
 
 
 def _gap(height: int) -> int:
@@ -189,9 +263,12 @@ def draw_context(
     ax, image, levels: int, seen, row: int | None = None, col: int | None = None, title: str = "", lines: bool = True
 ) -> None:
     """An image `(H, W)` of which only the pixels `seen` show, tinted blue; `(row, col)`, if any, framed."""
-    grey = np.asarray(image, dtype=float)[..., None] / (levels - 1)
+    image = _map(ax, "image", image, row, col)
+    grey, seen = image[..., None] / (check_int("levels", levels, 2) - 1), _map(ax, "seen", seen, like=image)
+    if not (grey.min() >= 0 and grey.max() <= 1):
+        raise ValueError(f"image must hold values 0 … {levels - 1}, got {image.min():g} … {image.max():g}")
     tint, hidden = (np.array(matplotlib.colors.to_rgb(colour)) for colour in (SEEN, LATER))
-    shown = np.where(np.asarray(seen)[..., None], grey + (1 - grey) * tint * 0.75, hidden)
+    shown = np.where(seen[..., None], grey + (1 - grey) * tint * 0.75, hidden)
     ax.imshow(shown)
     if lines:
         grid_lines(ax, *shown.shape[:2])
@@ -203,7 +280,7 @@ def draw_context(
 @styled
 def draw_kernel(ax, taps, title: str = "", centre: bool = True) -> None:
     """One kernel `(k, k)`: open taps blue, closed ones grey, each with its number; the centre framed if wanted."""
-    taps = np.asarray(taps, dtype=float)
+    taps = _map(ax, "taps", taps)
     height, width = taps.shape
     ax.imshow(taps != 0, cmap=ListedColormap([LATER, SEEN]), vmin=0, vmax=1)
     grid_lines(ax, height, width)
@@ -220,12 +297,12 @@ def draw_field(ax, field, row: int, col: int, blind=None, title: str = "", lines
 
     What is seen but must not be, the pixel itself and all later ones, is pink.
     """
-    roles = np.asarray(field).astype(int)
+    roles = _map(ax, "field", field, row, col).astype(int)
     rows, cols = np.indices(roles.shape)
     later = (rows > row) | ((rows == row) & (cols >= col))
     roles = np.where(later & (roles > 0), 3, roles)
     if blind is not None:
-        roles = np.where(blind, 2, roles)
+        roles = np.where(_map(ax, "blind", blind, like=roles), 2, roles)
     ax.imshow(roles, cmap=ListedColormap([LATER, SEEN, BLIND, LEAK]), vmin=0, vmax=3)
     if lines:
         grid_lines(ax, *roles.shape)
@@ -236,7 +313,8 @@ def draw_field(ax, field, row: int, col: int, blind=None, title: str = "", lines
 @styled
 def draw_roles(ax, kept, computed, row: int, col: int, title: str = "") -> None:
     """Features `(H, W)` while an image is drawn: kept ones blue, those `computed` now yellow, others grey."""
-    roles = np.where(np.asarray(computed), 2, np.asarray(kept).astype(int))
+    kept = _map(ax, "kept", kept, row, col)
+    roles = np.where(_map(ax, "computed", computed, like=kept), 2, kept.astype(int))
     ax.imshow(roles, cmap=ListedColormap([LATER, SEEN, BLIND]), vmin=0, vmax=2)
     grid_lines(ax, *roles.shape)
     frame(ax, row, col)
@@ -246,7 +324,9 @@ def draw_roles(ax, kept, computed, row: int, col: int, title: str = "") -> None:
 @styled
 def draw_strength(ax, strength, row: int, col: int, title: str = "") -> None:
     """An effective receptive field `(H, W)`: the darker, the larger a pixel's share of the largest, grey if unseen."""
-    strength = np.asarray(strength)
+    strength = _map(ax, "strength", strength, row, col)
+    if not (strength.min() >= 0 and np.isfinite(strength).all()):
+        raise ValueError("strength must be finite and not negative")
     shares = strength / (strength.max() or 1.0)
     shades = ax.imshow(np.where(strength > 0, shares, np.nan), cmap="Blues", norm=LogNorm(1e-3, 1, clip=True))
     ax.set_facecolor(LATER)
@@ -260,6 +340,15 @@ def draw_strength(ax, strength, row: int, col: int, title: str = "") -> None:
 @styled
 def draw_history(history: History, baselines: dict[str, float] | None = None) -> Figure:
     """Learning curves in bits/dim over the optimiser's steps, with `baselines` {name: bits/dim} as dashed lines."""
+    if not isinstance(history, History):
+        raise TypeError(f"history must be a History, got {_short(history)}; History(**card['history']) makes one")
+    if not isinstance(baselines, Mapping | None):
+        raise TypeError(f"baselines must be a dictionary {{name: bits/dim}}, got {_short(baselines)}")
+    counts = [len(part) for part in (history.steps, history.train, history.validation or history.steps)]
+    if len(set(counts)) > 1:
+        raise ValueError(f"history must hold one entry of each kind per epoch, got {counts}")
+    for name, value in (baselines or {}).items():
+        check_number(f"baselines[{name!r}]", value)
     figure = Figure(figsize=(8, 3.2))
     ax = figure.subplots()
     ax.plot(history.steps, history.train, label="training")
@@ -278,15 +367,17 @@ def draw_votes(images, levels: int, label, votes=None) -> Figure:
     """Images in two rows, and under each how a judge reads it; beside them, by class, the label and the mean votes.
 
     images: `(N, 1 or 3, H, W)` with values `0 … levels-1`; label: `(classes,)`; votes: `(N, classes)` or None, all in
-    0 … 1. Each class has its colour, the same in every picture. Raises ValueError without images.
+    0 … 1. Each class has its colour, the same in every picture. Raises ValueError or TypeError for anything else.
     """
-    _some(images)
-    figure, label = Figure(figsize=(8, 2.6)), np.asarray(label)
+    images, label = _images(images, levels), _shares("label", label)
+    if votes is not None:
+        votes = _shares("votes", votes, (len(images), *label.shape))
+    figure = Figure(figsize=(8, 2.6))
     sheet, bars = figure.subplots(1, 2, width_ratios=[1.5, 1])
     places, colours = np.arange(len(label)), [CLASSES[index % len(CLASSES)] for index in range(len(label))]
     cols, (height, width) = -(-len(images) // 2), images.shape[2:]
     line, gap = height * 0.14, 2  # of the votes under an image, and around it
-    for index, image in enumerate(torch.as_tensor(images).cpu().float() / (levels - 1)):
+    for index, image in enumerate(images.float() / (levels - 1)):
         left, top = index % cols * (width + gap), index // cols * (height + line + 3 * gap)
         shown = image.permute(1, 2, 0).expand(-1, -1, 3).numpy()
         sheet.imshow(shown, extent=(left, left + width, top + height, top))
@@ -300,14 +391,25 @@ def draw_votes(images, levels: int, label, votes=None) -> Figure:
 
     bars.bar(places - 0.2, label, 0.4, color="white", edgecolor="#555555")
     if votes is not None:
-        bars.bar(places + 0.2, np.asarray(votes).mean(0), 0.4, color=colours)
+        bars.bar(places + 0.2, votes.mean(0), 0.4, color=colours)
         bars.set_title("asked for (outlined), mean votes (filled)", fontsize=10)
     bars.set(xticks=places, yticks=[0, 0.5, 1], ylim=(0, 1.05), xlabel="class")
     return figure
 
 
+def _shares(name: str, values, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """Numbers in 0 … 1: a label `(classes,)`, or the votes of the given shape."""
+    values = np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
+    if values.shape != shape if shape else (values.ndim != 1 or not values.size):
+        raise ValueError(f"{name} must have the shape {shape or '(classes,)'}, got {values.shape}")
+    if values.dtype.kind not in "biuf" or not (values.min() >= 0 and values.max() <= 1 + 1e-3):
+        raise ValueError(f"{name} must hold numbers in 0 … 1, got {values.tolist()}")
+    return values
+
+
 def frame(ax, row: int, col: int, reach: int = 0) -> None:
     """A frame around the pixel that everything is about, or a thinner one `reach` pixels further out."""
+    _check_ax(ax)
     corner, side = (col - reach - 0.5, row - reach - 0.5), 2 * reach + 1
     thickness = 1.2 if reach else 2.5
     ax.add_patch(Rectangle(corner, side, side, fill=False, color=HERE, linewidth=thickness, zorder=3))

@@ -13,12 +13,12 @@ import torch
 from IPython import get_ipython
 from matplotlib.figure import Figure
 
-from ..checks import check_classes, check_int, check_labels
+from ..checks import check_classes, check_int, check_labels, check_two
 from ..data import soft_label
 from ..sampling import sample
-from ..studies.between import PAIRS, check_pair, reader_for
+from ..studies.between import PAIRS, check_drawn_size, check_pair, reader_for
 from ..studies.judges import class_probabilities
-from .plots import draw_votes, png
+from .plots import check_figure, draw_votes, png
 
 PAUSE = 0.02  # seconds in which the kernel takes note of the moves that came while it drew
 
@@ -29,8 +29,13 @@ def picture_slider(draw: Callable[..., tuple[Figure, str]], width: int = 600, **
     draw: `draw(**values) -> (figure, words)`, one value per control; the words say what the picture shows.
     controls: name = the values to choose from, in order; each becomes a slider of that name, usable by keyboard.
     width: of the picture on the page, in pixels.
-    Raises ValueError without controls or for one without values.
+    Raises ValueError without controls or for one without values, TypeError for a `draw` that is no such function.
     """
+    if not callable(draw):
+        raise TypeError(f"draw must be a function that returns (figure, words), got {type(draw).__name__}")
+    for name, options in controls.items():
+        if not hasattr(options, "__len__") or not hasattr(options, "__iter__"):
+            raise TypeError(f"control {name} must be a sequence of values, got {type(options).__name__}")
     if not controls or any(not len(options) for options in controls.values()):
         raise ValueError(f"controls must name at least one slider, each with values, got {controls}")
     sliders = {
@@ -55,9 +60,13 @@ def class_slider(
     model: one with classes, `load_pretrained("conditional-mnist")[0]` say. pairs: those that come first in the list;
     all others follow. n: how many digits, with the seeds `seed`, `seed + 1`, … . width: of the picture, in pixels.
     `class_picture` draws the same pictures without a slider.
-    Raises ValueError for a model without classes, or a pair that is not two of them.
+    Raises ValueError for a model without classes or size, or a pair that is not two of them, TypeError for what is no
+    model, no pairs or no judge.
     """
     classes, n, seed = check_classes(model), check_int("n", n, 1), check_int("seed", seed, 0)
+    check_drawn_size(model)
+    if not isinstance(pairs, Iterable):
+        raise TypeError(f"pairs must be pairs of classes, ((1, 7), (3, 8)) say, got {type(pairs).__name__}")
     judge = None if judge is None else reader_for(model, judge, name="judge")
     first = [check_pair(pair, classes) for pair in pairs]
     options = {f"{a} → {b}": (a, b) for a, b in [*first, *combinations(range(classes), 2)]}  # each once
@@ -121,6 +130,7 @@ def class_picture(
     n, seed, temperature: as for `sample`. Beside the digits stand the label and, with a judge, its mean votes.
     """
     classes, n = check_classes(model), check_int("n", n, 1)
+    check_drawn_size(model)
     judge = None if judge is None else reader_for(model, judge, name="judge")
     check_labels(label, 1, classes, name="label")
     images = sample(model, labels=label.expand(n, -1), seed=seed, temperature=temperature)
@@ -139,6 +149,15 @@ def pictured(draw: Callable[[], tuple[Figure, str]], controls: Iterable, width: 
 
     Moves that come while it draws are not queued up: it then draws once, for where the controls are now.
     """
+    check_int("width", width, 1)
+
+    def drawn() -> tuple[bytes, str]:
+        figure, words = check_two("what draw returns", draw(), "(figure, words)")
+        check_figure("the first of what draw returns", figure)
+        if not isinstance(words, str):
+            raise TypeError(f"the second of what draw returns must be a string, got {type(words).__name__}")
+        return png(figure, crop=False), words
+
     # With JupyterLab, ipykernel 7 hands a control's first move to its main thread and later ones to another. Drawn side
     # by side, an older picture could end last and stay.
     one_at_a_time = threading.RLock()
@@ -152,8 +171,7 @@ def pictured(draw: Callable[[], tuple[Figure, str]], controls: Iterable, width: 
         with one_at_a_time:
             waiting = False  # before the controls are read: a move from here on asks for another drawing
             try:
-                figure, text = draw()
-                picture.value = png(figure, crop=False)
+                picture.value, text = drawn()
             except ValueError as error:
                 text = f"{error}"
             words.value = html.escape(text)
@@ -177,8 +195,8 @@ def pictured(draw: Callable[[], tuple[Figure, str]], controls: Iterable, width: 
             waiting = True
             loop.call_later(PAUSE, redraw_later)
 
-    figure, text = draw()  # what is wrong from the start is raised
-    picture.value, words.value = png(figure, crop=False), html.escape(text)
+    picture.value, text = drawn()  # what is wrong from the start is raised
+    words.value = html.escape(text)
     for control in controls:
         if isinstance(control, widgets.Button):
             control.on_click(moved)

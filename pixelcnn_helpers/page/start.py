@@ -19,18 +19,25 @@ def start(name: str) -> None:
     """Print the device, the profile and the data that notebook `name` runs with, and show its opening picture.
 
     From here on matplotlib draws in the style of the series, also what a notebook draws by itself.
-    Raises ValueError for a name without a picture, or a `PIXELCNN_PROFILE` that is neither "quick" nor "full".
+    Raises ValueError for a name without a picture, a damaged picture, or a `PIXELCNN_PROFILE` that is neither "quick"
+    nor "full".
     """
     picture = files(__package__) / "pictures" / f"{name}.png"
     if not picture.is_file():
         known = sorted(path.name.removesuffix(".png") for path in picture.parent.iterdir())
         raise ValueError(f"name must be one of {', '.join(known)}, got {name!r}")
+    data = picture.read_bytes()
+    try:
+        with Pillow.open(io.BytesIO(data)) as image:
+            image.load()
+            alt = image.info["Description"]
+    except Exception as error:  # Pillow stumbles over a damaged file in many ways
+        raise ValueError(f"{picture} is damaged ({type(error).__name__}): install the package again") from None
     print(f"device   {_device()}")
     print(f"profile  {_PROFILES[profile()]}")
     print(f"data     {_data()}")
     matplotlib.rcParams.update(STYLE)
-    data = picture.read_bytes()
-    put(data, alt=Pillow.open(io.BytesIO(data)).info["Description"])
+    put(data, alt)
 
 
 _PROFILES = {
@@ -48,7 +55,10 @@ def _device() -> str:
 def _data() -> str:
     if profile() == "quick":
         return "1,797 handwritten digits of 8×8 pixels that scikit-learn carries: no download"
-    found = (data_folder() / "MNIST" / "raw" / "train-images-idx3-ubyte").exists()
+    raw = data_folder() / "MNIST" / "raw"
+    names = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
+    # torchvision unpacks its archives where all four are there
+    found = any(all((raw / (name + ending)).is_file() for name in names) for ending in ("", ".gz"))
     return "MNIST, found on this machine" if found else "MNIST, downloaded when first used (12 MB)"
 
 

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..caching import incremental
-from ..checks import check_classes, check_int, check_labels, check_number, check_two
+from ..checks import check_classes, check_int, check_labels, check_number, check_size, check_two
 from ..data import soft_label
 from ..models import device_of
 from ..pretrained import load_pretrained
@@ -125,14 +125,17 @@ def sample_between(
     reader: a classifier, `teacher-mnist` if None; its `steady_reading` counts. Whoever judges the result should be
     another one. seed: image i and its candidates depend on `seed + i` alone. temperature: as for `sample`.
     Returns int64 images `(n, C, H, W)` on the model's device.
-    Raises ValueError or TypeError for classes, weights or a reader that do not fit the model, or a diverged reader.
+    Raises ValueError or TypeError for classes, weights or a reader that do not fit the model, a diverged reader, or a
+    model without size.
     """
     label = pair_label(model, a, b, weight)
     n, seed, tries = check_int("n", n, 1), check_int("seed", seed, 0), check_int("tries", tries, 1)
     options = {"temperature": temperature}
+    if tries > 1:
+        reader = reader_for(model, reader)
+    check_drawn_size(model)
     if tries == 1:
         return sample(model, labels=label.expand(n, -1), seed=seed, **options)
-    reader = reader_for(model, reader)
 
     images, away, tried = None, torch.full((n,), float("inf")), 0
     waiting = torch.arange(n)  # the images that have no candidate near enough yet
@@ -164,10 +167,18 @@ def reader_for(model, reader=None, name: str = "reader"):
     if reader.classes != model.classes:
         got = f"got one of {reader.classes} classes"
         raise ValueError(f"{name} must know the {model.classes} classes of the model, {got}")
-    drawn, wanted = (model.channels, *(model.size or reader.size)), (1, *reader.size)
+    drawn, wanted = (model.channels, *(getattr(model, "size", None) or reader.size)), (1, *reader.size)
     if drawn != wanted:
         raise ValueError(f"the model must draw images {wanted}, which the {name} reads, got one that draws {drawn}")
     return reader
+
+
+def check_drawn_size(model) -> tuple[int, int]:
+    """The `(height, width)` of the images that a model draws."""
+    size = getattr(model, "size", None)
+    if size is None:
+        raise ValueError(f"model must have a size, (height, width): set model.size, got {type(model).__name__} without")
+    return check_size(size)
 
 
 def leanings(votes: torch.Tensor, a: int, b: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -42,7 +42,7 @@ def load_dataset(name: str) -> Dataset:
         return Dataset("bundled digits", 17, images[train], classes[train], images[test], classes[test])
     if name == "mnist-sample":
         return Dataset("sample of MNIST", 256, *load_mnist_sample(True), *load_mnist_sample(False))
-    if name in MNIST_VARIANTS:
+    if isinstance(name, str) and name in MNIST_VARIANTS:
         return Dataset(MNIST_VARIANTS[name], 256, *load_mnist(True, name), *load_mnist(False, name))
     known = ", ".join(map(repr, ["digits", "mnist-sample", *MNIST_VARIANTS]))
     raise ValueError(f"name must be one of {known}, got {name!r}")

@@ -13,6 +13,7 @@ from ..sampling import sample
 from ..studies.between import PAIRS, leanings, sample_between
 from ..studies.datasets import Dataset, load_dataset
 from ..studies.judges import Classifier, accuracy, class_probabilities
+from . import places
 from .data import as_seen, label_rows
 from .publish import publish
 from .recipes import Recipe, recipe_of
@@ -26,11 +27,14 @@ def evaluate(name: str, write: bool = False) -> dict:
     write: put what was measured on the card. Raises ValueError for an unknown name, FileNotFoundError where its data
     set is not there and cannot be had.
     """
+    if write and not places.IN_CHECKOUT:
+        raise ValueError("--write changes the weights of a checkout: clone the repository, and run it there")
     model, card = load_pretrained(name)
     recipe = recipe_of(card)
     found = measured(model, recipe, load_dataset(recipe.data))
     print(f"{name}\n  its card  {told(card['test'])}\n  measured  {told(found)}")
     if write:
+        card["weights"] = sum(weight.numel() for weight in model.parameters())
         publish(save_model(model, pretrained.WEIGHTS / f"{name}.safetensors", card | {"test": found}))
     return found
 

@@ -78,8 +78,7 @@ def measure_between(count: int = 256) -> dict:
                     write_atomically(kept, json.dumps(before))
                     print(key, found[key])
                 points.append(found[key])
-    for file in (kept, softened):
-        file.unlink(missing_ok=True)
+    places.remove(kept, softened)
     likely = {f"{a} {b}": limit for (a, b), limit in limits.items()}
     return {"count": count, "likely": likely, "softened": asdict(softened_recipe()), "points": points}
 

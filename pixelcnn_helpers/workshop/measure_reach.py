@@ -45,7 +45,7 @@ def measure_reach(epochs: int = 2) -> dict:
         })
         print({key: networks[-1][key] for key in ("rows", "seconds", "nats_per_pixel", "read_as_asked")})
     for one in networks:
-        (places.CHECKPOINTS / f"reach-{one['rows']}.pt").unlink()
+        places.remove(places.CHECKPOINTS / f"reach-{one['rows']}.pt")
     gained = weighed[0] - weighed[1]
     error = gained.std().item() / len(gained) ** 0.5
     return {"epochs": epochs, "networks": networks, "gained": gained.mean().item(), "error": error}

@@ -46,6 +46,8 @@ def self_taught(
             learned = checkpoint.with_name(f"{checkpoint.stem}.round-{number}.pt")
             kept.append(sieve.all_pairs(model, wanted, seed + number, drawn))
             print(f"round {number}: {len(kept[-1][0]):,} images that the teacher cannot decide")
+            if not len(kept[-1][0]):
+                drawn.unlink()  # it holds no images
             draws = torch.Generator().manual_seed(seed + number)
             real = torch.randperm(len(images), generator=draws)[: len(images) // 2]
             copies = moved_copies(*map(torch.cat, zip(*kept, strict=True)), teacher, model.levels, len(real), draws)
@@ -63,7 +65,8 @@ def self_taught(
 
 def files_of_rounds(checkpoint: Path) -> list[Path]:
     """What `self_taught` has kept beside a checkpoint so far."""
-    return [file for kind in ("drawn", "round") for file in checkpoint.parent.glob(f"{checkpoint.stem}.{kind}-*")]
+    found = (file for kind in ("drawn", "round") for file in checkpoint.parent.glob(f"{checkpoint.stem}.{kind}-*"))
+    return [file for file in found if file.suffix != ".lock"]
 
 
 class Sieve:

@@ -62,13 +62,13 @@ def train(name: str, resume: bool = False, settings: Iterable[str] = (), folder:
     print(f"{name}: {recipe.network}, {weights:,} weights, on {data}")
     try:
         history = trained(model, recipe, data, checkpoint)
-    except (ValueError, NoCompiler):  # refused: what has just been begun leads nowhere
-        if new:
-            for file in {begun, *files_of_rounds(checkpoint)}.difference(left):
-                file.unlink()
+    except (ValueError, NoCompiler):
+        there = [checkpoint] if checkpoint.exists() else files_of_rounds(checkpoint)
+        if new and there == left:  # refused before anything was learned
+            places.remove(begun, *([] if there else [checkpoint]))
         raise
     if history is None:
-        print(f"Stopped. python -m pixelcnn_helpers train {name} --resume goes on from what {places.CHECKPOINTS} keeps.")
+        print(f"Stopped. python -m pixelcnn_helpers train {name} --resume goes on from {places.CHECKPOINTS}.")
         return None
     images, epochs = len(data.train) - recipe.held_out, len(history.train)
     if not isinstance(model, Classifier):  # its history has an entry more for each stop within an epoch
@@ -86,8 +86,7 @@ def train(name: str, resume: bool = False, settings: Iterable[str] = (), folder:
     save_model(model, path, card)
     if folder is not None or places.IN_CHECKOUT:
         publish(path)
-    for file in (checkpoint, begun, *files_of_rounds(checkpoint)):
-        file.unlink(missing_ok=True)
+    places.remove(checkpoint, begun, *files_of_rounds(checkpoint))
     print(f"{path}: {told(card['test'])}")
     return path
 
