@@ -7,7 +7,7 @@ from importlib import import_module
 
 from .caching import incremental
 from .causality import assert_causal, blind_spot, effective_receptive_field, receptive_field
-from .data import load_digits, load_mnist, load_mnist_sample, quantize, soft_label
+from .data import load_digits, load_mnist_sample, quantize, soft_label
 from .layers import GatedBlock, HorizontalConv2d, MaskedConv2d, VerticalConv2d, causal_mask
 from .likelihood import bits_per_dim, class_posterior, nats, pixel_nats
 from .models import GatedPixelCNN, PixelCNN
@@ -33,6 +33,7 @@ _WINGS = {
     "studies.between": ("sample_between",),
     "studies.datasets": ("Dataset",),
     "studies.judges": ("class_probabilities",),
+    "studies.mnist": ("load_mnist",),
     "studies.shortcut": ("ShortcutPixelCNN",),
 }
 

@@ -14,11 +14,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .checks import check_int, check_labels, check_model, check_size
 from .layers import GatedBlock, HorizontalConv2d, MaskedConv2d, VerticalConv2d, gate
 from .models import GatedPixelCNN, PixelCNN
 
 
-@singledispatch
 def incremental(layer, labels, n: int, size: tuple[int, int]):
     """The incremental way through a layer or a model, for n images of `size = (height, width)`.
 
@@ -31,12 +31,32 @@ def incremental(layer, labels, n: int, size: tuple[int, int]):
     `put(col, channel, levels)`, which stores the levels that were drawn, integers `(n,)`.
 
     A model of your own joins in with `@incremental.register(MyModel)` on a function of the same four arguments.
-    Raises TypeError for a type that is not registered.
+    Raises TypeError for a type that is not registered, and for a subclass of a registered one, at any depth, that
+    computes its output in another way. Raises ValueError or TypeError for other arguments that do not fit.
     """
-    name = type(layer).__name__
-    raise TypeError(
-        f'model has no cached way: register one with @incremental.register({name}), or use method="naive" or "guess"'
-    )
+    n, size = check_int("n", n, 1), check_size(size)
+    if hasattr(layer, "levels"):
+        check_labels(labels, n, check_model(layer)[2])
+        labels = None if labels is None else labels.to(next(layer.parameters(), labels))
+    for module in layer.modules() if isinstance(layer, nn.Module) else ():
+        known = next(kind for kind in type(module).__mro__ if kind in _way.registry)  # object, if none is registered
+        for name in ("forward", "logits"):
+            wanted = getattr(known, name, None)
+            if wanted is not None and getattr(getattr(module, name), "__func__", None) is not wanted:
+                raise TypeError(f"model has no cached way: {name} is not that of {known.__name__}; {_fix(module)}")
+    return _way(layer, labels, n, size)
+
+
+@singledispatch
+def _way(layer, labels, n, size):
+    raise TypeError(f"model has no cached way; {_fix(layer)}")
+
+
+def _fix(layer) -> str:
+    return f'register one with @incremental.register({type(layer).__name__}), or use method="naive" or "guess"'
+
+
+incremental.register = _way.register
 
 
 class RowsAbove:
@@ -144,6 +164,10 @@ class IncrementalMasked:
 @incremental.register(PixelCNN)
 class IncrementalPixelCNN:
     def __init__(self, model: PixelCNN, labels, n, size):
+        for layer in model.net:
+            if not isinstance(layer, MaskedConv2d | nn.BatchNorm2d | nn.ReLU):
+                name = type(layer).__name__
+                raise TypeError(f"model has no cached way: {name} is no layer of PixelCNN; {_fix(model)}")
         *convs, last = (layer for layer in model.net if isinstance(layer, MaskedConv2d))
         norms = [layer for layer in model.net if isinstance(layer, nn.BatchNorm2d)]
         folded = [fold(conv, *scale_and_shift(norm)) for conv, norm in zip(convs, norms, strict=True)]

@@ -3,39 +3,77 @@
 from __future__ import annotations
 
 import copy
+from contextlib import suppress
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
-from .checks import check_int, check_labels, check_size
-from .models import AutoregressiveModel, device_of, evaluating
+from .checks import check_finite, check_int, check_labels, check_size
+from .models import AutoregressiveModel, at_least_float32, device_of, evaluating
 
 COLOURS = ("red", "green", "blue")
+SMALL = (7, 6)  # the images on which `assert_causal` tests every position
+LEAST, MOST = 10, 40  # pixels that the kernels are taken to reach, at least and at most, on the larger images
 
 
-def assert_causal(model, channels=None, size=(7, 6), levels=None, labels=None) -> None:
-    """Test on small images that every logit depends on earlier values only, in raster order, channels innermost.
+@torch.inference_mode(False)  # with gradients, whatever mode the caller is in
+def assert_causal(model, channels=None, size=None, levels=None, labels=None) -> None:
+    """Test on random images that every logit depends on earlier values only, in raster order, channels innermost.
 
-    The first test, for any module that maps integer images to logits, changes one value at a time and looks which
-    logits change. The second, for an `AutoregressiveModel`, looks at gradients towards the scaled input.
+    For any module that maps integer images to logits, it changes one value after the other and looks which logits
+    change. For an `AutoregressiveModel`, it also looks at gradients towards the scaled input. Both test every position
+    of small images. On images as large as the kernels reach, both test three positions: whether values from there on
+    move the logits up to there. Softplus takes the place of ReLU, too, so that no dead unit hides a path.
 
     channels, levels: None takes the model's own (1 and 4 for a module that carries neither).
-    size: `(H, W)` of the test images. A leak that reaches further than the image is not found.
+    size: `(H, W)` of the only images to test. None takes 7×6, then `reach + 2` by `2·reach + 2` for the larger ones,
+    where the reach is `model.reach` or the sum of its layers', at least 10 and at most 40 pixels.
     labels: one float row `(1, classes)` for a model with classes.
-    Raises AssertionError with the first pair that leaks; also for a model that ignores all earlier pixels, and for a
+
+    It tests a copy in evaluation mode, on the CPU, in float64, or in float32 if the module runs in no other precision.
+    It is a test, not a proof. It does not find leaks that reach beyond its images, leaks of single positions on the
+    larger images, leaks under other labels or at rare values, and without gradients leaks as small as rounding.
+
+    Raises AssertionError with a pair that leaks; also for a model that ignores all earlier pixels, and for a
     colour model that ignores the earlier channels of the same pixel (green its own red). Raises ValueError for a size
-    of one pixel.
+    of one pixel, and for logits that are NaN or infinite.
     """
-    channels, levels, size = _shape(model, channels, levels, size)
-    if size == (1, 1):
+    channels, levels, small = _shape(model, channels, levels, SMALL if size is None else size)
+    if small == (1, 1):
         raise ValueError("size must be larger than one pixel, which has no earlier ones, got (1, 1)")
     check_labels(labels, 1, getattr(model, "classes", 0))
-    depends = _by_perturbation(model, channels, levels, size, labels)  # (positions, positions)
-    _assert_order(depends, channels, size, "changes with")
-    if isinstance(model, AutoregressiveModel):
-        _assert_order(_by_gradient(model, channels, levels, size, labels), channels, size, "has a gradient towards")
-    if not depends.any():
+    differentiable = isinstance(model, AutoregressiveModel)
+    every = torch.arange(small[0] * small[1] * channels)
+
+    depends = _by_perturbation(model, channels, levels, small, labels)
+    _assert_order(depends, every, every, channels, small, "the output at {} changes with the input at {}")
+    if differentiable:
+        some = every[:: 1 + len(every) ** 2 // 20_000]  # all of a small image; each of them takes a pass of its own
+        found = _by_gradient(model, channels, levels, small, labels, some)
+        _assert_order(found, some, every, channels, small, "the output at {} has a gradient towards the input at {}")
+        depends[some] |= found
+    sees = depends.any()
+
+    if size is None:
+        reach = int(min(max(_reach(model), LEAST), MOST))
+        large = reach + 2, 2 * reach + 2
+        every = torch.arange(large[0] * large[1] * channels)
+        rows = torch.tensor([0, large[0] // 2, large[0] - 1])
+        some = (rows * large[1] + reach) * channels  # in the middle of each of these rows
+        if getattr(model.forward, "__func__", None) is not AutoregressiveModel.forward:
+            found = _by_perturbation(model, channels, levels, large, labels, some)
+            _assert_order(found, every, some, channels, large, "the output at {} changes with the inputs from {} on")
+            sees |= found.any()
+        if differentiable:
+            found = _by_gradient(model, channels, levels, large, labels, some, up_to=True)
+            words = "an output up to {} has a gradient towards the input at {}"
+            _assert_order(found, some, every, channels, large, words)
+            sees |= found.any()
+
+    if not sees:
         raise AssertionError("the logits ignore all earlier pixels: is every mask closed, or a layer not connected?")
     for later in range(1, channels):
         for earlier in range(later):  # an earlier channel of the same pixel
@@ -44,6 +82,7 @@ def assert_causal(model, channels=None, size=(7, 6), levels=None, labels=None) -
                 raise AssertionError("{} ignores its own {} everywhere".format(*names))
 
 
+@torch.inference_mode(False)
 def receptive_field(model, row: int, col: int, size, labels=None) -> np.ndarray:
     """The pixels that the output at `(row, col)` depends on: boolean array `(H, W)`, over all channels.
 
@@ -52,6 +91,8 @@ def receptive_field(model, row: int, col: int, size, labels=None) -> np.ndarray:
     It is computed from gradients in float64, where a closed tap gives exactly 0, at eight random inputs. A path counts
     if its ReLUs are open for one of them.
     A model of integer images that is no `AutoregressiveModel` is tested by changing its input instead.
+    Raises ValueError for a model whose logits are NaN or infinite, TypeError or ValueError for other arguments that do
+    not fit.
     """
     if hasattr(model, "levels") and not isinstance(model, AutoregressiveModel):
         row, col, size = _position(row, col, size)
@@ -63,24 +104,26 @@ def receptive_field(model, row: int, col: int, size, labels=None) -> np.ndarray:
     return effective_receptive_field(model, row, col, size, labels) > 0
 
 
+@torch.inference_mode(False)
 def effective_receptive_field(model, row: int, col: int, size, labels=None) -> np.ndarray:
     """How strongly the output at `(row, col)` depends on each pixel: the mean size of the gradient, normalised to 1.
 
-    A float array `(H, W)`, over all channels; all zeros if the output depends on nothing. Arguments as for
+    A float array `(H, W)`, over all channels; all zeros if the output depends on nothing. Arguments and errors as for
     `receptive_field`, but a model of integer images must be an `AutoregressiveModel` (else TypeError).
     Source: Luo et al. 2016, Understanding the Effective Receptive Field, arXiv 1701.04128.
     """
     row, col, size = _position(row, col, size)
+    channels = _float_channels(model)
     check_labels(labels, 1, getattr(model, "classes", 0))
-    twin, forward, channels = _differentiable(model, labels)
     inputs = torch.rand(8, channels, *size, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 - 1
-    inputs = inputs.requires_grad_()
-    with evaluating(twin):
-        outputs = forward(inputs)
+    with torch.no_grad(), evaluating(model):
+        outputs = _on_floats(model, inputs, labels)
         if tuple(outputs.shape[-2:]) != size:
             raise ValueError(f"model must keep the size {size}, got {tuple(outputs.shape[-2:])}: are layers padded?")
-        outputs = outputs[..., row, col]  # (8, …)
-        (gradient,) = torch.autograd.grad((outputs * _random_weights(outputs)).sum(), inputs)
+        check_finite(outputs.amax(1))  # a copy in float64 could hide it
+    twin = _twin(model, lambda twin: _on_floats(twin, inputs[:1], labels))
+    with evaluating(twin), _Tested(twin):
+        gradient = _gradient(twin, inputs, labels, lambda outputs: outputs[..., row, col])
     strength = gradient.abs().sum((0, 1))
     return (strength / strength.sum().clamp_min(1e-300)).numpy()
 
@@ -89,14 +132,13 @@ def blind_spot(model, row: int, col: int, size, labels=None) -> np.ndarray:
     """Earlier pixels within reach of the kernels on which the output at `(row, col)` still does not depend.
 
     A boolean array `(H, W)`. Within reach is a box around the pixel: the sum of all layers' `reach`, or the model's
-    own `reach` where layers run side by side. Arguments as for `receptive_field`.
+    own `reach` where layers run side by side. Arguments and errors as for `receptive_field`.
     """
-    row, col, size = _position(row, col, size)
-    rows, cols = np.indices(size)
+    field = receptive_field(model, row, col, size, labels)
+    rows, cols = np.indices(field.shape)
     earlier = (rows < row) | ((rows == row) & (cols < col))
     reach = _reach(model)
-    box = (abs(rows - row) <= reach) & (abs(cols - col) <= reach)
-    return earlier & box & ~receptive_field(model, row, col, size, labels)
+    return earlier & (abs(rows - row) <= reach) & (abs(cols - col) <= reach) & ~field
 
 
 def _reach(model) -> int:
@@ -129,86 +171,157 @@ def _position(row, col, size) -> tuple[int, int, tuple[int, int]]:
     return row, col, (height, width)
 
 
-@torch.no_grad()
-def _by_perturbation(model, channels, levels, size, labels, trials=4, at_once=16) -> torch.Tensor:
-    """Which logits change when one value of a random image changes: boolean `(outputs, inputs)` in raster order."""
-    positions = size[0] * size[1] * channels
-    generator, device = torch.Generator().manual_seed(0), device_of(model)
-    base = torch.randint(levels, (trials, positions), generator=generator)
-    steps = torch.randint(1, levels, (positions, trials), generator=generator)  # never back to the same level
+def _float_channels(model) -> int:
+    """The channels of the floats that a model's `logits` or a stack of layers takes."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if isinstance(model, AutoregressiveModel):
+        return model.channels
+    first = next((layer for layer in model.modules() if hasattr(layer, "in_channels")), None)
+    if first is None or hasattr(model, "levels"):
+        wanted = "an AutoregressiveModel (with scale and logits) or a stack of layers"
+        raise TypeError(f"model must be {wanted}, got {type(model).__name__}")
+    return first.in_channels
 
-    def logits_of(flat):  # (N, positions), raster order, channels innermost -> (N, positions, levels)
-        images = flat.unflatten(1, (*size, channels)).permute(0, 3, 1, 2).contiguous().to(device)
-        try:
-            logits = model(images) if labels is None else model(images, labels.to(device).expand(len(images), -1))
-        except RuntimeError as error:
-            if hasattr(model, "levels"):
-                raise
-            raise TypeError("model must map integer images to logits; receptive_field takes layers") from error
+
+def _twin(model, run):
+    """A copy on the CPU in float64, where a closed tap changes nothing; in float32 or the model itself if it must be.
+
+    `run(copy)` tells, by raising no error, that a copy works.
+    """
+    for dtype in (torch.float64, torch.float32):
+        with suppress(Exception), torch.no_grad():
+            twin = copy.deepcopy(model).cpu().to(dtype)
+            with evaluating(twin), _Tested(twin):
+                run(twin)
+            return twin
+    return model
+
+
+class _Tested(TorchFunctionMode):
+    """The context to run such a copy in. A copy in float64 stays there, also where it asks for another precision.
+
+    With `open_relus` a softplus takes the place of every ReLU, so that no dead unit hides a path.
+    """
+
+    def __init__(self, twin, open_relus: bool = False):
+        super().__init__()
+        self.in_float64, self.open_relus = _dtype(twin) == torch.float64, open_relus
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        name, kwargs = getattr(function, "__name__", ""), kwargs or {}
+        if self.open_relus and name in ("relu", "relu_"):
+            return F.softplus(args[0] + 5)  # with a slope of nearly 1 around 0
+        if self.in_float64 and name in ("float", "half", "bfloat16"):
+            return args[0].double()
+        if self.in_float64:
+            args = [_float64(value) for value in args]
+            kwargs = {key: _float64(value) for key, value in kwargs.items()}
+        return function(*args, **kwargs)
+
+
+def _float64(value):
+    """float64 for any type of floats; other values as they are."""
+    return torch.float64 if isinstance(value, torch.dtype) and value.is_floating_point else value
+
+
+def _dtype(module) -> torch.dtype:
+    return next((weight.dtype for weight in module.parameters()), torch.float64)
+
+
+@torch.no_grad()
+def _by_perturbation(model, channels, levels, size, labels, onwards=None, trials=2, at_once=16) -> torch.Tensor:
+    """Which logits change when a value of a random image changes: boolean `(outputs, inputs)` in raster order.
+
+    onwards: positions. Instead of one value, all values from each of these on are changed: `(outputs, len(onwards))`.
+    """
+    index = torch.arange(size[0] * size[1] * channels)
+    changes = index == index[:, None] if onwards is None else index >= onwards[:, None]
+    generator = torch.Generator().manual_seed(0)
+
+    def logits_of(module, flat):  # (N, positions), raster order, channels innermost -> (N, positions, levels)
+        images = flat.unflatten(1, (*size, channels)).permute(0, 3, 1, 2).contiguous().to(device_of(module))
+        rows = () if labels is None else (labels.to(images.device, _dtype(module)).expand(len(images), -1),)
+        logits = module(images, *rows)
+        if not isinstance(logits, torch.Tensor):
+            raise ValueError(f"model must return logits (N, levels, C, H, W), got {type(logits).__name__}")
         if logits.ndim == 4 and channels == 1:
             logits = logits.unsqueeze(2)  # (N, levels, H, W), as some write it
         if logits.shape[:1] + logits.shape[2:] != images.shape:
             got = f"{tuple(logits.shape)} for images {tuple(images.shape)}"
             raise ValueError(f"model must return logits (N, levels, C, H, W), got {got}")
-        return logits.permute(0, 3, 4, 2, 1).flatten(1, 3)
+        check_finite(logits.amax(1))
+        logits = at_least_float32(logits)
+        return logits.clamp_min(torch.finfo(logits.dtype).min).permute(0, 3, 4, 2, 1).flatten(1, 3)
 
-    columns = []
-    with evaluating(model):
-        reference = logits_of(base)
-        if not reference.isfinite().all():
-            raise ValueError("model must return finite logits, got NaN or infinity, which hide what depends on what")
+    def random_images():
+        return torch.randint(levels, (trials, len(index)), generator=generator)
+
+    def moved(module, group):  # changes of a group of inputs, (group, positions) -> of the outputs, the same
+        base = random_images()
+        reference = logits_of(module, base)
+        steps = torch.randint(1, levels, (len(group), *base.shape), generator=generator)  # never to the same level
+        changed = (base + steps * group[:, None]) % levels  # (group, trials, positions)
+        logits = logits_of(module, changed.flatten(0, 1)).unflatten(0, (len(group), trials))
         # another order of summation inside a convolution can explain differences below this one
-        noise = 32 * torch.finfo(reference.dtype).eps * reference.abs().max()
-        for group in torch.arange(positions).split(at_once):
-            changed = base.repeat(len(group), 1, 1)  # (group, trials, positions)
-            here = torch.arange(len(group))
-            changed[here, :, group] = (changed[here, :, group] + steps[group]) % levels
-            logits = logits_of(changed.flatten(0, 1)).unflatten(0, (len(group), trials))
-            differences = (logits - reference).abs().amax((1, 3))  # (group, positions)
-            columns.append((differences > noise).cpu())
-    return torch.cat(columns).T
+        limits = torch.finfo(reference.dtype)
+        noise = 32 * limits.eps * reference[reference > limits.min].abs().max()
+        return ((logits - reference).abs().amax((1, 3)) > noise).cpu()
+
+    twin = _twin(model, lambda twin: logits_of(twin, random_images()))
+    found = torch.zeros_like(changes)
+    for open_relus in (False,) if isinstance(model, AutoregressiveModel) else (False, True):  # that has gradients
+        try:
+            with evaluating(twin), _Tested(twin, open_relus):
+                found |= torch.cat([moved(twin, group) for group in changes.split(at_once)])
+        except RuntimeError as error:
+            if hasattr(model, "levels"):
+                raise
+            raise TypeError("model must map integer images to logits; receptive_field takes layers") from error
+    return found.T
 
 
-def _by_gradient(model, channels, levels, size, labels) -> torch.Tensor:
-    """Towards which scaled values each logit has a gradient: boolean `(outputs, inputs)` in raster order."""
-    twin, forward, _ = _differentiable(model, labels)
-    positions = size[0] * size[1] * channels
-    images = torch.randint(levels, (1, channels, *size), generator=torch.Generator().manual_seed(0))
-    inputs = twin.scale(images).repeat(positions, 1, 1, 1).requires_grad_()
-    with evaluating(twin):
-        outputs = forward(inputs).permute(0, 3, 4, 2, 1).flatten(1, 3)  # (N, positions, levels)
-        own = outputs[torch.arange(positions), torch.arange(positions)]  # image i is for position i
-        (gradient,) = torch.autograd.grad((own * _random_weights(own)).sum(), inputs)
-    return gradient.permute(0, 2, 3, 1).flatten(1) != 0
+def _by_gradient(model, channels, levels, size, labels, positions, up_to=False) -> torch.Tensor:
+    """Towards which scaled values there is a gradient: boolean `(len(positions), inputs)` in raster order.
+
+    Row k is for the logits at `positions[k]`, with `up_to` for all logits up to there; each row has its own image.
+    """
+    images = torch.randint(levels, (len(positions), channels, *size), generator=torch.Generator().manual_seed(0))
+    inputs = model.scale(images)
+    index = torch.arange(size[0] * size[1] * channels)
+    wanted = index <= positions[:, None] if up_to else index == positions[:, None]
+    twin = _twin(model, lambda twin: _on_floats(twin, inputs[:1], labels))
+    with evaluating(twin), _Tested(twin, open_relus=True):
+        gradient = _gradient(twin, inputs, labels, lambda x: x.permute(0, 3, 4, 2, 1).flatten(1, 3)[wanted])
+    return gradient.permute(0, 2, 3, 1).flatten(1).cpu() != 0
 
 
-def _differentiable(model, labels):
-    """A float64 copy of a model or a stack of layers on the CPU, its forward pass on floats, and its channels."""
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    first = next((layer for layer in model.modules() if hasattr(layer, "in_channels")), None)
-    of_model = isinstance(model, AutoregressiveModel)
-    if not of_model and (first is None or hasattr(model, "levels")):
-        wanted = "an AutoregressiveModel (with scale and logits) or a stack of layers"
-        raise TypeError(f"model must be {wanted}, got {type(model).__name__}")
-    twin = copy.deepcopy(model).cpu().double()  # Apple's GPU has no float64
-    if not of_model:
-        return twin, twin, first.in_channels
-    row = None if labels is None else labels.cpu().double()
-    return twin, lambda x: twin.logits(x, None if row is None else row.expand(len(x), -1)), model.channels
+def _on_floats(module, x: torch.Tensor, labels) -> torch.Tensor:
+    """What a model's `logits` or a stack of layers makes of floats `(N, C, H, W)`."""
+    x = x.to(next(module.parameters(), x))
+    if not isinstance(module, AutoregressiveModel):
+        return module(x)
+    # copied, since autograd refuses a label that was made in inference mode
+    return module.logits(x, None if labels is None else labels.to(x, copy=True).expand(len(x), -1))
 
 
-def _random_weights(outputs: torch.Tensor) -> torch.Tensor:
-    """Random weights for a sum of outputs, so that its parts do not cancel."""
-    return torch.rand(outputs.shape, generator=torch.Generator().manual_seed(1), dtype=outputs.dtype) + 0.5
+def _gradient(module, x: torch.Tensor, labels, choose) -> torch.Tensor:
+    """The gradient of a random weighting of the chosen outputs, so that none cancels another; as `x`."""
+    x = x.detach().to(next(module.parameters(), x)).requires_grad_()
+    outputs = choose(_on_floats(module, x, labels))
+    weights = torch.rand(outputs.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64) + 0.5
+    (gradient,) = torch.autograd.grad((outputs * weights.to(outputs)).sum(), x)
+    check_finite(gradient)
+    return gradient
 
 
-def _assert_order(depends: torch.Tensor, channels: int, size, verb: str) -> None:
+def _assert_order(depends: torch.Tensor, outputs, inputs, channels: int, size, words: str) -> None:
     """Raise AssertionError for the first output that depends on its own position or on a later one."""
-    leaks = depends.triu().nonzero()  # (output, input), sorted
+    leaks = (depends & (outputs[:, None] <= inputs)).nonzero()  # sorted by output
     if len(leaks):
-        output, source = (_place(int(index), channels, size) for index in leaks[0])
-        raise AssertionError(f"leak: the output at {output} {verb} the input at {source}, which is not earlier")
+        output, source = leaks[0].tolist()
+        places = (_place(int(index), channels, size) for index in (outputs[output], inputs[source]))
+        raise AssertionError(f"leak: {words.format(*places)}, which is not earlier")
 
 
 def _place(index: int, channels: int, size) -> str:

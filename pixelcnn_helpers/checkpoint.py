@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import io
 import os
@@ -11,6 +12,7 @@ import time
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import torch
 from filelock import FileLock, Timeout
@@ -19,7 +21,7 @@ from filelock import FileLock, Timeout
 def write_atomically(path: Path, data: bytes | str) -> None:
     """Write a file, and the folders above it; whatever stops the write leaves the old file as it was."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")  # two writers do not share it
+    unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")  # two writers do not share it
     try:
         unfinished.write_bytes(data if isinstance(data, bytes) else data.encode())
         os.replace(unfinished, path)
@@ -27,13 +29,19 @@ def write_atomically(path: Path, data: bytes | str) -> None:
         unfinished.unlink(missing_ok=True)
 
 
-def digest(*tensors: torch.Tensor | None) -> str:
-    """The beginning of a SHA-256 of the values and shapes of tensors."""
+def digest(*values) -> str:
+    """The beginning of a SHA-256 of tensors and plain values, of those in dictionaries and lists, too."""
     found = hashlib.sha256()
-    for tensor in tensors:
-        found.update(repr(None if tensor is None else (tensor.dtype, tuple(tensor.shape))).encode())
-        if tensor is not None:
-            found.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            found.update(repr((value.dtype, tuple(value.shape))).encode())
+            found.update(value.detach().cpu().flatten().view(torch.uint8).numpy())
+        elif isinstance(value, dict):
+            found.update(digest(*value, *value.values()).encode())
+        elif isinstance(value, list | tuple):
+            found.update(digest(*value).encode())
+        else:
+            found.update(f"{value!r};".encode())
     return found.hexdigest()[:12]
 
 
@@ -48,54 +56,68 @@ class Checkpoint:
     def __init__(self, path, writes: bool = True):
         if not isinstance(path, str | os.PathLike | None):
             raise TypeError(f"checkpoint must be a path or None, got {type(path).__name__}")
-        self.path, self.lock, self.writes = None if path is None else Path(path), None, writes
+        self.path, self.lock, self.writes, self.state = None, None, writes, None
         self.saved_at = time.perf_counter()
-        if self.path is None or not writes:
+        if path is None:
             return
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.lock = FileLock(f"{self.path}.lock", timeout=0)
-            self.lock.acquire()
+            self.path = Path(path).resolve()  # stays the same in whatever folder a callback works
+            if self.path.exists() and not self.path.is_file():
+                raise OSError("it is not a file")
+            if writes:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self.lock = FileLock(f"{self.path}.lock")
+                self.lock.acquire(timeout=0)
+                for unfinished in self.path.parent.glob(f"{glob.escape(self.path.name)}.*.part"):
+                    unfinished.unlink()  # of a training that was killed
+                with NamedTemporaryFile(dir=self.path.parent, prefix=f"{self.path.name}.", suffix=".part"):
+                    pass  # the folder takes new files, with names as long as those of `write_atomically`
         except Timeout:
-            raise ValueError(f"checkpoint {self.path} is in use by another training: name another one") from None
-        except (OSError, ValueError) as error:
+            raise ValueError(f"checkpoint {path} is in use by another training: name another one") from None
+        except (OSError, ValueError, RuntimeError) as error:
+            self.close()
             raise ValueError(f"checkpoint {path} cannot be written ({error}): name another one") from None
 
     def close(self) -> None:
         if self.lock is not None:
             self.lock.release()
 
-    def load(self, plan: dict, model, optimizer, start: dict) -> dict:
-        """How far the training in the file is, with its weights in the model; `start` if there is no file.
+    def read(self, plan: dict, start: dict) -> dict:
+        """How far the training in the file is; `start` if there is no file.
 
         plan: what must be the same for the file to belong to this training, but for a lower learning rate.
-        Raises ValueError for a file that cannot be read, lacks something, or is of another training. The model is then
-        as it was before.
+        Raises ValueError for a file that cannot be read, was changed since it was saved, or is of another training.
         """
-        self.plan, self.model, self.optimizer = plan, model, optimizer
+        self.plan = plan
         if self.path is None or not self.path.exists():
             return start
-        before = {name: value.clone() for name, value in model.state_dict().items()}
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
-            there, found = dict(state["plan"]), {key: state[key] for key in start}
-            ours = _goes_on_with(there, plan)
-            if ours:
-                for weights in (found["best"], state["model"]):
-                    model.load_state_dict(before if weights is None else weights)
-                optimizer.load_state_dict(state["optimizer"])
-                kinds = {frozenset(one) for one in state["optimizer"]["state"].values()}
-                if len(kinds) > 1 or found["history"].keys() != start["history"].keys():
-                    raise KeyError("a part is missing")
+            if state.pop("digest") != digest(state) or state["history"].keys() != start["history"].keys():
+                raise ValueError("damaged")
+            there, found = state["plan"], {key: state[key] for key in start}
         except Exception as error:  # torch raises many kinds for a file it cannot read
-            model.load_state_dict(before)
             reason = type(error).__name__
             raise ValueError(f"checkpoint {self.path} cannot be read ({reason}): delete it or name another") from None
-        if not ours:
-            pairs = [(name, there.get(name), own) for name, own in plan.items()]
-            what = "; ".join(f"{name} {other} there, {own} here" for name, other, own in pairs if other != own)
-            raise ValueError(f"checkpoint {self.path} is of another training ({what}): delete it or name another")
+        pairs = [(name, there.get(name), plan.get(name)) for name in there | plan]
+        what = [
+            f"{name} {other} there, {own} here" for name, other, own in pairs
+            if other != own and not (name == "learning_rate" and own < (other or 0))
+        ]  # fmt: skip
+        if what:
+            raise ValueError(
+                f"checkpoint {self.path} is of another training ({'; '.join(what)}): delete it or name another"
+            )
+        self.state = state
         return found
+
+    def load(self, model, optimizer) -> None:
+        """Give the model and its optimiser what was read, if there was a file; they are what `save` saves."""
+        self.model, self.optimizer = model, optimizer
+        if self.state is not None:
+            model.load_state_dict(self.state["model"])
+            optimizer.load_state_dict(self.state["optimizer"])
+            self.state = None
 
     def save(self, **progress) -> None:
         """Replace the file by one with the weights of now, and how far the training is.
@@ -106,53 +128,53 @@ class Checkpoint:
         if self.path is None or not self.writes:
             return
         state = {"plan": self.plan, "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        state |= progress
         buffer = io.BytesIO()
-        torch.save(state | progress, buffer)
+        torch.save(state | {"digest": digest(state)}, buffer)
         try:
             write_atomically(self.path, buffer.getvalue())
         except OSError as error:
             print(f"Checkpoint {self.path} could not be written ({error}): training goes on in memory.", flush=True)
 
 
-def _goes_on_with(there: dict, plan: dict) -> bool:
-    """Whether a checkpoint's plan is this one, or this one at a higher learning rate."""
-    same = there | {"learning_rate": 0} == plan | {"learning_rate": 0}
-    return same and plan["learning_rate"] <= there["learning_rate"]
-
-
 class DelayedInterrupt:
     """A context in which the first Ctrl-C waits until `act`, and a second one acts at once, but never inside `held`.
 
-    So weights, optimiser and counts always belong to the same step. It changes nothing outside the main thread, or
-    where somebody else handles Ctrl-C.
+    So weights, optimiser and counts always belong to the same step. Then the handler from before acts; Python's own
+    raises KeyboardInterrupt. Outside the main thread, where no signals arrive, nothing is changed.
     """
 
     def __enter__(self) -> DelayedInterrupt:
-        self.presses, self.is_held = 0, False
+        self.presses, self.waits, self.is_held = 0, False, True  # until the first `held` ends
         in_main = threading.current_thread() is threading.main_thread()
-        self.delays = in_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        if self.delays:
+        self.before = signal.getsignal(signal.SIGINT) if in_main else None
+        if callable(self.before):
             signal.signal(signal.SIGINT, self._press)
         return self
 
-    def __exit__(self, *_) -> None:
-        if self.delays:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+    def __exit__(self, kind, *_) -> None:
+        if callable(self.before):
+            signal.signal(signal.SIGINT, self.before)
+        if kind is None:
+            self.act()
 
     def _press(self, *_) -> None:
         self.presses += 1
+        self.waits = True
         if self.presses > 1 and not self.is_held:
-            raise KeyboardInterrupt
+            self.act()
 
     @contextmanager
     def held(self):
+        """An error inside leaves `is_held` True: what belongs together may not be complete."""
         self.is_held = True
-        try:
-            yield
-        finally:
-            self.is_held = False
+        yield
+        self.is_held = False
+        if self.presses > 1:
+            self.act()
 
     def act(self) -> None:
-        """Raise the KeyboardInterrupt that waits, if there is one."""
-        if self.presses:
-            raise KeyboardInterrupt
+        """Let the Ctrl-C act that waits, if there is one."""
+        if self.waits:
+            self.waits = False
+            self.before(signal.SIGINT, None)

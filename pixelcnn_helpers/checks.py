@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numbers
 import operator
+import sys
 
 import torch
 
@@ -15,7 +16,7 @@ INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)  # t
 
 def check_int(name: str, value, minimum: int) -> int:
     """`value` as an int of at least `minimum`; a boolean is refused."""
-    if isinstance(value, bool):
+    if isinstance(value, bool) or getattr(value, "dtype", None) == torch.bool:
         raise TypeError(f"{name} must be an integer, got the boolean {value}")
     try:
         number = operator.index(value)
@@ -30,7 +31,7 @@ def check_number(name: str, value, minimum: float = 0.0) -> float:
     """A finite number of at least `minimum`; a boolean is refused."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number, got {_described(value)}")
-    if not minimum <= value < float("inf"):
+    if not minimum <= value <= sys.float_info.max:
         raise ValueError(f"{name} must be finite and at least {minimum:g}, got {value}")
     return float(value)
 
@@ -46,7 +47,7 @@ def check_positive(name: str, value) -> float:
 def check_two(name: str, value, wanted: str) -> tuple:
     """The two parts of a pair."""
     try:
-        first, second = value
+        first, second = () if isinstance(value, set | dict) else value  # these have no order
     except (TypeError, ValueError):
         got = repr(value) if len(repr(value)) < 40 else type(value).__name__
         raise ValueError(f"{name} must be a pair {wanted}, got {got}") from None
@@ -80,8 +81,8 @@ def check_images(images, levels: int, channels: int | None = None, name: str = "
         raise ValueError(f"{name} must hold values 0 … {levels - 1}, got {low} … {high}{hint}")
 
 
-def check_labels(labels, count: int, classes: int, name: str = "labels") -> None:
-    """Label rows `(N, classes)` that sum to 1 for a model with classes, None for one without."""
+def check_labels(labels, count: int, classes: int, name: str = "labels", values: bool = True) -> None:
+    """Label rows `(N, classes)` for a model with classes, None for one without. With `values`: that they sum to 1."""
     if classes == 0:
         if labels is not None:
             raise ValueError(f"{name} must be None, since this model has no classes, got {_described(labels)}")
@@ -97,12 +98,14 @@ def check_labels(labels, count: int, classes: int, name: str = "labels") -> None
         raise ValueError(f"{name} must have the shape (N, {classes}), got {tuple(labels.shape)}")
     if len(labels) != count:
         raise ValueError(f"{name} must have one row per image: got {len(labels)} rows for {count} images")
+    if not values:
+        return
     if not torch.isfinite(labels).all():
         raise ValueError(f"{name} must be finite, got NaN or infinity")
     if labels.min() < 0:
         raise ValueError(f"{name} must not be negative, got {labels.min():g}")
     sums = labels.float().sum(1)
-    if (sums - 1).abs().max() > 1e-3:
+    if (sums - 1).abs().max() > max(1e-3, torch.finfo(labels.dtype).eps):  # half precision rounds thirds by more
         raise ValueError(f"{name} must sum to 1 in every row, got a sum of {sums[(sums - 1).abs().argmax()]:g}")
 
 
@@ -113,7 +116,8 @@ def check_model(model, wanted: str = "be asked for images") -> tuple[int, int, i
     missing = [name for name in ("channels", "levels") if not hasattr(model, name)]
     if missing:
         raise TypeError(f"model cannot {wanted}: {type(model).__name__} carries no {' and no '.join(missing)}")
-    return model.channels, model.levels, getattr(model, "classes", 0)
+    classes = check_int("model.classes", getattr(model, "classes", 0), 0)
+    return check_int("model.channels", model.channels, 1), check_int("model.levels", model.levels, 2), classes
 
 
 def check_classes(model, wanted: str = "mix") -> int:
@@ -127,9 +131,20 @@ def check_classes(model, wanted: str = "mix") -> int:
 def check_logits(logits: torch.Tensor, images: torch.Tensor, levels: int) -> torch.Tensor:
     """The logits that a model returned for images, if they are `(N, levels, C, H, W)`."""
     wanted = (len(images), levels, *images.shape[1:])
-    if tuple(logits.shape) != wanted:
-        raise ValueError(f"model must return logits (N, levels, C, H, W), here {wanted}, got {tuple(logits.shape)}")
+    got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+    if got != wanted:
+        raise ValueError(f"model must return logits (N, levels, C, H, W), here {wanted}, got {got}")
     return logits
+
+
+def check_finite(values: torch.Tensor) -> None:
+    """What a model computed. It waits for a GPU.
+
+    Where -inf forbids a level, give the largest logit of each value: NaN and +inf reach it from any level, and -inf
+    means that all levels are forbidden.
+    """
+    if not values.isfinite().all():
+        raise ValueError("model must return finite logits, got NaN or infinity: its training diverged")
 
 
 def _described(value) -> str:

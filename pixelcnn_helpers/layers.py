@@ -30,13 +30,13 @@ def causal_mask(
     Source: van den Oord et al. 2016, Pixel Recurrent Neural Networks, arXiv 1601.06759, section 3.4 and figure 2.
     """
     half = check_kernel_size(kernel_size) // 2
-    if mask_type not in ("A", "B"):
+    if not isinstance(mask_type, str) or mask_type not in ("A", "B"):
         raise ValueError(f'mask_type must be "A" or "B", got {mask_type!r}')
     groups = check_int("groups", groups, 1)
     source = _channel_groups("in_channels", in_channels, groups)  # (in,)
     target = _channel_groups("out_channels", out_channels, groups)  # (out,)
 
-    mask = torch.zeros(len(target), len(source), kernel_size, kernel_size)
+    mask = torch.zeros(len(target), len(source), kernel_size, kernel_size, dtype=torch.float32)
     mask[:, :, :half] = 1  # the rows above
     mask[:, :, half, :half] = 1  # the same row, to the left
     open_centre = target[:, None] > source if mask_type == "A" else target[:, None] >= source
@@ -126,8 +126,8 @@ class HorizontalConv2d(nn.Conv2d):
         self.closed = first and groups == 1  # there is no centre tap
         self.colour_groups = groups
         if groups > 1:
-            left = torch.ones(out_channels, in_channels, 1, taps - 1)
-            self.register_buffer("mask", torch.cat([left, centre], 3))  # (out, in, 1, taps)
+            left = centre.new_ones(out_channels, in_channels, 1, taps - 1)
+            self.register_buffer("mask", torch.cat([left, centre], 3).to(self.weight))  # (out, in, 1, taps)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = F.pad(x, (self.reach, 0))  # empty columns left of the image

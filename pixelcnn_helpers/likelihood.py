@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import torch
 from torch.nn import functional as F
 
-from .checks import check_classes, check_images, check_int, check_labels, check_logits, check_model
-from .models import device_of, evaluating
+from .checks import check_classes, check_finite, check_images, check_int, check_labels, check_logits, check_model
+from .models import at_least_float32, device_of, evaluating
 
 VALUES_AT_ONCE = 16 * 28 * 28  # on a CPU; larger batches take three times as long, since each layer needs new memory
 
@@ -22,7 +22,9 @@ def nats(
     images: integers `(N, C, H, W)`; labels: float rows `(N, classes)` for a model with classes. batch_size: None takes
     256 on a GPU, and on a CPU as few as fit in its caches, 16 of MNIST's size.
     Returns nats, float64 `(N,)`, on the CPU. The model runs in evaluation mode, in its own precision.
-    Raises ValueError or TypeError for images or labels that do not fit the model.
+    A level whose logit is -inf is impossible, and an image that holds it has infinite nats.
+    Raises ValueError or TypeError for images or labels that do not fit the model, ValueError for logits that are NaN
+    or infinite otherwise.
     """
     return torch.cat([losses.flatten(1).double().sum(1) for losses in _losses(model, images, labels, batch_size)])
 
@@ -51,8 +53,8 @@ def _losses(model, images, labels, batch_size) -> Iterator[torch.Tensor]:
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size].to(device).long()
             rows = () if labels is None else (labels[start : start + batch_size].to(device),)
-            logits = check_logits(model(batch, *rows), batch, levels)
-            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # half precision cannot sum a softmax
+            logits = at_least_float32(check_logits(model(batch, *rows), batch, levels))
+            check_finite(logits.amax(1))
             yield F.cross_entropy(logits, batch, reduction="none").cpu()
 
 
@@ -70,8 +72,12 @@ def class_posterior(model, images: torch.Tensor, batch_size: int | None = None) 
     """The model as a Bayes classifier: log p(x|c) for every class c, and from them p(c|x) with equal priors.
 
     images: integers `(N, C, H, W)`. Returns probabilities `(N, classes)`, float64, on the CPU: the softmax of the log
-    likelihoods. It takes one pass over the images for each class. Raises ValueError for a model without classes.
+    likelihoods. It takes one pass over the images for each class.
+    Raises ValueError for a model without classes, and for an image that is impossible under every class.
     """
-    rows = torch.eye(check_classes(model, wanted="choose among"))
-    found = [nats(model, images, row.expand(len(images), -1), batch_size) for row in rows]
-    return (-torch.stack(found, 1)).softmax(1)
+    rows = torch.eye(check_classes(model, wanted="choose among"), dtype=torch.float32)
+    check_images(images, model.levels, model.channels)
+    found = torch.stack([nats(model, images, row.expand(len(images), -1), batch_size) for row in rows], 1)
+    if found.isinf().all(1).any():
+        raise ValueError("images must be possible under some class, got one of probability 0 under every class")
+    return (-found).softmax(1)

@@ -54,7 +54,7 @@ class AutoregressiveModel(nn.Module):
     def forward(self, images: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """Integer images `(N, C, H, W)`, label rows `(N, classes)` or None -> logits `(N, levels, C, H, W)`."""
         check_images(images, self.levels, self.channels, values=on_cpu(images))
-        check_labels(labels, len(images), self.classes)
+        check_labels(labels, len(images), self.classes, values=on_cpu(labels))
         x = self.scale(images)
         return self.logits(x, None if labels is None else labels.to(x))
 
@@ -126,9 +126,10 @@ class GatedPixelCNN(AutoregressiveModel):
     ):
         super().__init__(channels, levels, classes)
         self.features = check_features(features, channels)
-        dilations = [1] * check_int("blocks", blocks, 1) if dilations is None else dilations
-        if not hasattr(dilations, "__len__") or len(dilations) != blocks:
-            raise ValueError(f"dilations must be one for each of the {blocks} blocks, got {dilations}")
+        check_int("blocks", blocks, 1)
+        dilations = [1] * blocks if dilations is None else dilations
+        if not hasattr(dilations, "__getitem__") or len(dilations) != blocks:
+            raise ValueError(f"dilations must be a sequence, one for each of the {blocks} blocks, got {dilations}")
         self.vertical = VerticalConv2d(2 * channels, features, first_kernel_size, first=True)
         # the vertical layer has a bias that is added to this layer's output
         self.horizontal = HorizontalConv2d(
@@ -176,9 +177,14 @@ def check_features(features, channels: int) -> int:
     return features
 
 
-def on_cpu(images) -> bool:
+def on_cpu(values) -> bool:
     """Whether values may be looked at in a forward pass. On a GPU each look waits for it; a compiler cannot look."""
-    return getattr(images, "is_cpu", True) and not torch.compiler.is_compiling()
+    return getattr(values, "is_cpu", True) and not torch.compiler.is_compiling()
+
+
+def at_least_float32(x: torch.Tensor) -> torch.Tensor:
+    """Logits to compute probabilities from, for which half precision is too coarse."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 @contextmanager

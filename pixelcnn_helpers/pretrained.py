@@ -67,7 +67,7 @@ def save_model(model: nn.Module, path, card: dict | None = None) -> Path:
     try:
         write_atomically(path, data)
     except OSError as error:
-        raise OSError(f"{path} cannot be written: {error}") from None
+        raise OSError(f"{path} cannot be written: {error.strerror or error}") from None
     return path
 
 
@@ -79,7 +79,7 @@ def load_model(path, model: nn.Module | None = None) -> tuple[nn.Module, dict]:
     Raises FileNotFoundError for a missing file, ValueError for a damaged one, one that `save_model` did not write, or
     weights that do not fit the model (your instance may then hold some of them), TypeError for what is no model.
     """
-    path, built = _path(path), model is None
+    path = _path(path)
     if not isinstance(model, nn.Module | None):
         raise TypeError(f"model must be a torch.nn.Module or None, got {model!r}")
     if not os.path.isfile(path):
@@ -95,24 +95,23 @@ def load_model(path, model: nn.Module | None = None) -> tuple[nn.Module, dict]:
         raise ValueError(f"{path} is damaged ({_line(error)}): save or download it again") from None
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} was not written by save_model: it says nothing about the model ({error})") from None
-    for name, value, wanted in (("class", kind, str), ("config", config, dict | None), ("size", size, list | None),
-                                ("card", card, dict)):  # fmt: skip
-        if not isinstance(value, wanted):
-            got = f"its {name} is {reprlib.repr(value)}"
-            raise ValueError(f"{path} is damaged ({got}): save or download it again")
-    if built:
+    types = (("class", kind, str), ("config", config, dict | None), ("size", size, list | None), ("card", card, dict))
+    for name, value, wanted in types:
+        if not isinstance(value, wanted) or (name == "class" and not value.isidentifier()):
+            raise ValueError(f"{path} is damaged (its {name} is {reprlib.repr(value)}): save or download it again")
+    if model is None:
         if kind not in KINDS or config is None:
             fix = f"build it yourself and pass it, load_model(path, model={kind}(…))"
             raise ValueError(f"{path} holds a {kind} that is not of this package: {fix}")
         try:
-            model, state = _without_weights(kind, config, state)
+            model = _built(kind, config, state)
             size = None if size is None else check_size(size)
         except (TypeError, ValueError, RuntimeError) as error:
             what = "cannot be read by this version of the package, or is damaged"
             raise ValueError(f"{path} {what}: {_line(error)}") from None
     inner = getattr(model, "_orig_mod", model)  # of a model compiled by torch.compile
     try:
-        inner.load_state_dict(state, assign=built)
+        inner.load_state_dict(state)
     except RuntimeError as error:
         first = str(error).splitlines()[1:2] or [str(error)]
         kind = type(inner).__name__
@@ -122,22 +121,18 @@ def load_model(path, model: nn.Module | None = None) -> tuple[nn.Module, dict]:
     return model.eval(), card
 
 
-def _without_weights(kind: str, config: dict, state: dict) -> tuple[nn.Module, dict]:
-    """A network on the meta device, which takes no memory and no random numbers, and the tensors in its precision.
+def _built(kind: str, config: dict, state: dict) -> nn.Module:
+    """A network for these weights, in float32 on the CPU. The caller's random state is kept.
 
-    A config that was tampered with could ask for a network of any size. No number in it, except for dilations, is above
-    the number of the network's tensors or above their longest side.
+    A config that was tampered with could ask for terabytes. No number in it, except for dilations, is above the number
+    of the network's tensors or above their longest side.
     """
     most = max([len(state), *(side for value in state.values() for side in value.shape)])
     for name, value in config.items():
         if isinstance(value, int) and value > most:
             raise ValueError(f"{name} is {value}, more than the weights have room for")
-    build = kind_called(kind)  # imported outside, so that nothing else is on the meta device
-    with torch.device("meta"):
-        model = build(**config).float()
-    types = {name: value.dtype for name, value in model.state_dict().items()}
-    # copies, since safetensors hands out the memory of the file
-    return model, {name: value.to(types.get(name, value.dtype), copy=True) for name, value in state.items()}
+    with torch.device("cpu"), torch.random.fork_rng(devices=[]):
+        return kind_called(kind)(**config).float()
 
 
 def kind_called(name: str) -> type[nn.Module]:

@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from .caching import incremental
 from .checks import (
+    check_finite,
     check_images,
     check_int,
     check_labels,
@@ -50,7 +51,7 @@ def sample(
     Returns int64 images `(n, C, H, W)` on the model's device. The choice is `argmax(logits + temperature · noise)` with
     the Gumbel noise of the seeds, see `row_noise`.
     Raises ValueError or TypeError for arguments that do not fit the model or one another, TypeError for a model without
-    a cached way.
+    a cached way. A logit of -inf forbids a level; ValueError for logits that are NaN or infinite otherwise.
     Source: Ramachandran et al. 2017, arXiv 1704.06001 (cached); Song et al. 2021, arXiv 2002.03629 (guess).
     """
     if method not in METHODS:
@@ -67,12 +68,16 @@ def sample(
         way = _WholePasses(task) if method == "naive" else incremental(model, task.labels, len(images), task.size)
         for row, noise in task.rows(progress):  # noise: (W, C, n, levels)
             way.row(row)
+            highest = []
             for col, channel in product(range(task.size[1]), range(task.channels)):
-                drawn = (way.pixel(col, channel) + noise[col, channel]).argmax(1)  # (n, levels) -> (n,)
+                scores = way.pixel(col, channel) + noise[col, channel]  # (n, levels)
+                score, drawn = scores.max(1)  # (n,)
+                highest.append(score)
                 if task.some_known:
                     drawn = torch.where(mask[:, channel, row, col], images[:, channel, row, col], drawn)
                 images[:, channel, row, col] = drawn
                 way.put(col, channel, drawn)
+            check_finite(torch.stack(highest))
     return images
 
 
@@ -107,7 +112,9 @@ def guesses(
     with evaluating(model), bar:
         most = images[0].numel() + 1
         for _ in range(most):
-            drawn = torch.where(task.mask, images, (task.logits(images) + noise).argmax(1))
+            score, drawn = (task.logits(images) + noise).max(1)  # (n, C, H, W)
+            check_finite(score)
+            drawn = torch.where(task.mask, images, drawn)
             bar.update()
             yield drawn
             if torch.equal(drawn, images):
@@ -128,15 +135,11 @@ class _Task:
         self.seeds = _seeds(seed, n, labels, given)
         check_labels(labels, len(self.seeds), classes)
         self.size = image_size(model, size, given)
-        self.temperature = check_number("temperature", temperature)
-        if not all(weight.isfinite().all() for weight in model.parameters()):
-            raise ValueError("model has weights that are not finite: its training diverged")
+        self.temperature = min(check_number("temperature", temperature), 1e30)  # more would overflow
         self.device = device_of(model)
-        dtype = next(model.parameters(), torch.zeros(())).dtype
-        self.noise_dtype = torch.promote_types(dtype, torch.float32)  # half precision would round the noise
         canvas = _canvas(known, (len(self.seeds), self.channels, *self.size))
         self.images, self.mask = (part.to(self.device) for part in canvas)
-        self.labels = None if labels is None else labels.to(self.device, dtype)
+        self.labels = None if labels is None else labels.to(next(model.parameters(), labels))
         self.some_known, self.all_known = bool(self.mask.any()), self.mask.all(0).cpu()
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
@@ -149,7 +152,7 @@ class _Task:
         generators = [torch.Generator().manual_seed(seed) for seed in self.seeds]
         for row in tqdm(range(self.size[0]), desc="sampling", unit="row", disable=not progress):
             noise = row_noise(generators, self.size[1], self.channels, self.levels)
-            yield row, noise.to(self.device, self.noise_dtype).mul_(self.temperature)
+            yield row, noise.to(self.device).mul_(self.temperature)  # float32, also for a model in half precision
 
 
 class _WholePasses:
@@ -163,7 +166,7 @@ class _WholePasses:
 
     def pixel(self, col: int, channel: int) -> torch.Tensor:
         if self.task.all_known[channel, self.now, col]:  # whatever is drawn here is not used
-            return torch.zeros(len(self.task.images), self.task.levels, device=self.task.device)
+            return torch.zeros(len(self.task.images), self.task.levels, device=self.task.device, dtype=torch.float32)
         return self.task.logits(self.task.images)[:, :, channel, self.now, col]
 
     def put(self, col: int, channel: int, levels: torch.Tensor) -> None:
@@ -183,7 +186,7 @@ def row_noise(generators: Sequence[torch.Generator], width: int, channels: int, 
 
 def _seeds(seed, n, labels, given) -> list[int]:
     """One seed per image, and with it the number of images."""
-    many = hasattr(seed, "__len__") and not isinstance(seed, str) and getattr(seed, "ndim", 1) > 0
+    many = isinstance(seed, list | tuple | range | np.ndarray | torch.Tensor) and getattr(seed, "ndim", 1) > 0
     rows = len(labels) if isinstance(labels, torch.Tensor) and labels.ndim > 0 else 0
     if n is None:
         n = rows or (len(seed) if many else 0) or (0 if given is None else len(given)) or 1
@@ -196,9 +199,10 @@ def _seeds(seed, n, labels, given) -> list[int]:
         seeds = [check_int(f"seed[{i}]", value, 0) for i, value in enumerate(seed)]
     else:
         first = check_int("seed", seed, 0)
-        seeds = list(range(first, first + n))
-    if max(seeds) >= SEEDS:
-        raise ValueError(f"seed must be below 2**32, for torch tells no more apart, got {max(seeds)}")
+        seeds = range(first, first + n)
+    highest = max(seeds) if many else seeds[-1]
+    if highest >= SEEDS:
+        raise ValueError(f"seed must be below 2**32 for every image, for torch tells no more apart, got {highest}")
     return seeds
 
 

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from .checkpoint import Checkpoint, DelayedInterrupt, digest
 from .checks import check_images, check_int, check_labels, check_model, check_positive, check_two
-from .likelihood import bits_per_dim
+from .likelihood import bits_per_dim, nats
 from .models import on_cpu
 
 SAVE_EVERY = 60  # seconds between checkpoints within an epoch
@@ -53,7 +53,8 @@ def fit(
     compile: let torch.compile fuse each step, for long trainings; it takes half a minute and a C++ compiler.
     callback: `callback(history)` after every epoch.
     checkpoint: a file to resume from if it exists, saved after every epoch, every minute, and when stopped. It goes on
-    with the same data and arguments, or at a lower learning rate. A second training on the same file is refused.
+    with the same data and arguments, or at a lower learning rate. An augmentation is known again by what it makes of
+    the first images on a CPU. A second training on the same file is refused while the first one runs.
 
     Accelerate chooses the device (CUDA, Apple's, CPU) and the processes. The precision is bfloat16 where the processor
     computes in it, float16 on older CUDA cards, else float32; weights stay float32. Ctrl-C acts after the current step
@@ -66,6 +67,7 @@ def fit(
     channels, levels, classes = check_model(model, wanted="be trained")
     check_images(images, levels if augment is None else max(levels, 256), channels)
     check_labels(labels, len(images), classes)
+    held_images = held_labels = None
     if validation is not None:
         held_images, held_labels = check_two("validation", validation, "(images, labels)")
         check_images(held_images, levels, channels, name="validation[0]")
@@ -77,6 +79,9 @@ def fit(
     for name, function in (("augment", augment), ("callback", callback)):
         if function is not None and not callable(function):
             raise TypeError(f"{name} must be a function or None, got {type(function).__name__}")
+    for name, flag in (("compile", compile), ("progress", progress)):
+        if not isinstance(flag, bool):
+            raise TypeError(f"{name} must be True or False, got {type(flag).__name__} {flag!r}")
     seed = check_int("seed", seed, 0) % 2**32  # leaves room for the steps in torch's 64 bits
     batch_size = min(check_int("batch_size", batch_size, 1), len(images))
     limit = check_int("steps", steps, 1) if epochs is None else check_int("epochs", epochs, 1)
@@ -85,35 +90,46 @@ def fit(
     weights = _trainable(model)
 
     with ExitStack() as contexts:
-        accelerator = get_accelerator()
-        processes, rank = accelerator.num_processes, accelerator.process_index
-        accelerator.wait_for_everyone()  # the main process may still be saving an earlier training
-        file = contexts.enter_context(closing(Checkpoint(checkpoint, writes=rank == 0)))
-        for context in (same_randomness_after(accelerator.device), torch.inference_mode(False), torch.enable_grad()):
-            contexts.enter_context(context)
         interrupt = contexts.enter_context(DelayedInterrupt())
-        trainer = Trainer(model, float(learning_rate), compile=compile)
-        device = trainer.device
+        accelerator = get_accelerator()
+        device, processes, rank = accelerator.device, accelerator.num_processes, accelerator.process_index
+        accelerator.wait_for_everyone()  # the main process may still be saving an earlier training
+        with interrupt.held():  # so that what is locked is released
+            file = contexts.enter_context(closing(Checkpoint(checkpoint, writes=rank == 0)))
+        for context in (same_randomness_after(device), torch.inference_mode(False), torch.enable_grad()):
+            contexts.enter_context(context)
+        with accelerator.autocast():  # raises for logits of another shape
+            nats(model, torch.zeros_like(images[:1]), None if labels is None else labels[:1])
+        if len(images) < processes:
+            raise ValueError(f"images must be one at least for each of {processes} processes, got {len(images)}")
         share = max(1, batch_size // processes)  # images per process and step
         per_epoch = max(1, len(images) // (share * processes))
         total = limit if epochs is None else limit * per_epoch
         # integers in the memory of the device, indexed by batch
         images = images.to(device, torch.uint8 if levels <= 256 else torch.int32)
-        labels = None if labels is None else labels.detach().to(device)
+        labels = None if labels is None else labels.detach().to(device, weights[0].dtype)
+        if validation is not None:
+            held_images = held_images.to(images.dtype)
+            held_labels = None if labels is None else held_labels.to(labels.dtype)
+        parts = model.state_dict(keep_vars=True).items()
         plan = {
             "model": type(model).__name__, "config": repr(getattr(model, "config", None)),
-            "weights": sum(weight.numel() for weight in model.parameters()), "precision": str(weights[0].dtype),
+            "weights": sum(weight.numel() for weight in weights), "precision": str(weights[0].dtype),
+            "layers": digest(*((name, part.shape, part.dtype, part.requires_grad) for name, part in parts)),
             "images": list(images.shape), "pixels": digest(images), "labels": digest(labels),
-            "validation": 0 if validation is None else len(held_images), "held out": digest(*(validation or ())),
-            "augmentation": None, "steps": total, "batch_size": share * processes,
-            "learning_rate": float(learning_rate), "seed": seed,
+            "validation": 0 if validation is None else len(held_images), "validation images": digest(held_images),
+            "validation labels": digest(held_labels), "augmentation": None, "steps": total,
+            "batch_size": share * processes, "learning_rate": float(learning_rate), "seed": seed,
         }
-        if augment is not None and checkpoint is not None:  # known by what it makes of the first images
+        if augment is not None and checkpoint is not None:  # known by what it makes of the first images, on a CPU
             torch.manual_seed(seed)
-            plan["augmentation"] = digest(_augmented(augment, images[:share].long(), levels))
+            plan["augmentation"] = digest(_augmented(augment, images[:share].cpu().long(), levels))
         # learned: the sum of the losses since the history's last entry, which was written at step `since`
         start = {"step": 0, "history": asdict(History()), "best": None, "learned": 0.0, "since": 0, "seconds": 0.0}
-        step, history, best, learned, since, seconds = file.load(plan, model, trainer.optimizer, start).values()
+        step, history, best, learned, since, seconds = file.read(plan, start).values()
+        trainer = Trainer(model, float(learning_rate), compile=compile)  # nothing was changed before
+        with interrupt.held():
+            file.load(model, trainer.optimizer)
         history = History(**history | {"interrupted": False})
         learned = torch.tensor(learned, device=device)
         shown_at = time.perf_counter()
@@ -122,15 +138,18 @@ def fit(
         hidden = not (progress and rank == 0)
         bar = tqdm(total=total, initial=step, unit="img", unit_scale=share * processes, desc="training", disable=hidden)
 
+        def ends_epoch(at: int) -> bool:
+            return at % per_epoch == 0 or at == total
+
         def at_ends_of_epochs() -> list[float]:
             """The validation of whole epochs; that of an entry written at a stop does not count."""
-            entries = zip(history.steps, history.validation, strict=False)
-            return [found for at, found in entries if at % per_epoch == 0 or at == total]
+            return [found for at, found in zip(history.steps, history.validation, strict=False) if ends_epoch(at)]
 
         def check_finite() -> None:
             if not (learned.isfinite() and all(weight.isfinite().all() for weight in weights)):
-                kept = "" if checkpoint is None else f" ({checkpoint} is from before, and goes on at a lower rate)"
-                raise FloatingPointError(f"the loss was no longer a number by step {step}: lower learning_rate{kept}")
+                there = file.path is not None and file.path.exists()
+                kept = f" ({checkpoint} is from before, and goes on at a lower rate)" if there else ""
+                raise FloatingPointError(f"loss or weights were not finite by step {step}: lower learning_rate{kept}")
 
         def save(best: dict | None) -> None:
             state = {"step": step, "history": asdict(history), "best": best, "learned": learned.item(), "since": since}
@@ -139,7 +158,7 @@ def fit(
         def close_entry() -> None:
             """Write what was learned since the last entry into the history; keep the weights if they are the best."""
             nonlocal best, since
-            mean = trainer.mean_of_processes(learned) / max(1, step - since) / math.log(2)
+            mean = trainer.mean_of_processes(learned) / (step - since) / math.log(2)
             held = []
             if validation is not None:
                 with accelerator.autocast():  # the model itself computes in float32
@@ -155,7 +174,20 @@ def fit(
                 since = step
 
         try:
-            while step < total and not stalled(at_ends_of_epochs(), patience):
+            while True:
+                if ends_epoch(step) and step > since:  # a training that was stopped here goes on here, too
+                    check_finite()
+                    close_entry()
+                    save(best)
+                    if callback is not None:
+                        callback(history)
+                elif time.perf_counter() - file.saved_at > SAVE_EVERY:
+                    check_finite()
+                    save(best)
+                interrupt.act()
+                if step == total or stalled(at_ends_of_epochs(), patience):
+                    break
+
                 model.train()
                 epoch, within = divmod(step, per_epoch)
                 if within == 0 or order is None:
@@ -179,26 +211,20 @@ def fit(
                 if now - shown_at > 0.5:  # reading the loss waits for a GPU, so not at every step
                     bar.set_postfix_str(f"{loss.item() / math.log(2):.3f} bits/dim", refresh=False)
                     shown_at = now
-                if step % per_epoch == 0 or step == total:
-                    check_finite()
-                    close_entry()
-                    save(best)
-                    if callback is not None:
-                        callback(history)
-                elif now - file.saved_at > SAVE_EVERY:
-                    check_finite()
-                    save(best)
-                interrupt.act()
         except KeyboardInterrupt:
+            if interrupt.is_held:  # raised within a step by something else: weights and counts do not belong together
+                raise
             history.interrupted = True
             check_finite()
             save(best)  # before anything that another Ctrl-C could stop
             if step > since:
                 of_whole_epochs = best
                 close_entry()
-                save(of_whole_epochs)  # the weights of this stop are returned, but a resumed training ends in its own
+                # the best weights may be those of this stop: they are returned, but a resumed training does without
+                save(best if ends_epoch(step) else of_whole_epochs)
             print(f"Stopped after {step} of {total} steps; what was learned so far is kept.")
         finally:
+            interrupt.is_held = True  # the rest takes no time
             bar.close()
             if best is not None:
                 model.load_state_dict(best)
@@ -218,6 +244,8 @@ def _trainable(model) -> list[torch.Tensor]:
         raise ValueError(f"model must have float32 weights, got {halves.pop()}: model.float() converts them")
     if any(weight.is_inference() for weight in weights):
         raise ValueError("model was built under torch.inference_mode(), where weights cannot be trained")
+    if any(weight.is_meta or not weight.isfinite().all() for weight in weights):
+        raise ValueError("model must have finite weights: some are NaN, infinite or on the meta device")
     return weights
 
 

@@ -1,6 +1,7 @@
-"""The proofs themselves on trial: what assert_causal must catch, and fields against two independent computations."""
+"""The tests themselves on trial: what assert_causal must catch, and fields against two independent computations."""
 
 import itertools
+import random
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from pixelcnn_helpers import (
+    GatedPixelCNN,
     HorizontalConv2d,
     MaskedConv2d,
     PixelCNN,
@@ -194,7 +196,7 @@ def test_the_pair_that_leaks_is_the_one_named():
     caught(Plain(logits), "row 2, col 1, green changes with the input at row 2, col 1, blue", channels=3)
 
 
-@pytest.mark.parametrize("size", [1e-9, 1e-30])
+@pytest.mark.parametrize("size", [1e-17, 1e-30])
 def test_a_leak_that_only_the_gradient_sees(size):
     class Faint(NetModel):
         def logits(self, x, labels=None):
@@ -235,13 +237,222 @@ def test_constant_logits_are_no_model():
         (plain(0, 1), {"size": (7, 0)}, ValueError, ("size", "at least 1", "got 0")),
         (stack(("A", 4, 3, 1)), {"channels": 3}, ValueError, ("channels", "model's", "1 and 4", "3 and 4")),
         (stack(("A", 4, 3, 1)), {"levels": 5}, ValueError, ("levels", "model's", "1 and 4", "1 and 5")),
-        (Plain(lambda images: images[:, 0] / 3), {}, ValueError, ("model", "(N, levels, C, H, W)", "(4, 7, 6)")),
+        (Plain(lambda images: images[:, 0] / 3), {}, ValueError, ("model", "(N, levels, C, H, W)", "(2, 7, 6)")),
         (Plain(lambda images: images[:, None] / images[:, None]), {}, ValueError, ("model", "finite", "NaN")),
     ],
 )
 def test_bad_input(model, options, error, words):
     with refused(error, *words):
         assert_causal(model, **options)
+
+
+# leaks that reach further than the small image
+
+
+class Opened(nn.Module):
+    """A layer that also sees one feature at a later place, `(rows, cols)` away."""
+
+    def __init__(self, layer, rows, cols, source=0, target=0):
+        super().__init__()
+        self.layer, self.place, self.channels = layer, (-rows, -cols), (source, target)
+        self.tap = nn.Parameter(layer.weight.detach().std())  # as large as other weights
+
+    def forward(self, x):
+        source, target = self.channels
+        y = self.layer(x).clone()
+        y[:, target] = y[:, target] + self.tap * shifted(x[:, source], *self.place)
+        return y
+
+
+def dilated(**options):
+    return GatedPixelCNN(levels=3, features=4, dilations=[1, 2, 4, 8, 1, 2, 4, 2], **options)
+
+
+class Foreign(nn.Module):
+    """A network as a module of somebody else: integer images in, logits out, in one precision only."""
+
+    def __init__(self, model, dtype=torch.float32):
+        super().__init__()
+        self.model, self.dtype, self.reach = model.to(dtype), dtype, getattr(model, "reach", 0)
+        self.channels, self.levels, self.classes = model.channels, model.levels, model.classes
+
+    def forward(self, images, labels=None):
+        x = images.to(self.dtype) * (2 / (self.levels - 1)) - 1
+        return self.model.logits(x, None if labels is None else labels.to(self.dtype))
+
+
+@pytest.mark.parametrize("wrap", [lambda model: model, Foreign], ids=["gradient", "change"])
+@pytest.mark.parametrize(("stack", "rows", "cols"), [("horizontal", 0, 8), ("vertical", 8, 8), ("vertical", 8, -8)])
+def test_a_leak_of_eight_pixels(wrap, stack, rows, cols):
+    model = dilated()
+    assert_causal(wrap(model))
+    setattr(model.blocks[3], stack, Opened(getattr(model.blocks[3], stack), rows, cols))
+    assert_causal(wrap(model), size=(7, 6))  # too small, and all that was asked for
+    caught(wrap(model), "leak: ", "which is not earlier")
+
+
+def test_the_places_of_a_far_leak():
+    model = dilated()
+    model.blocks[3].horizontal = Opened(model.blocks[3].horizontal, 0, 8)
+    caught(model, "an output up to row 0, col 27 has a gradient towards the input at row 0, col 27")
+    caught(Foreign(model), "changes with the inputs from row 0, col 27 on")
+
+
+def test_a_module_of_unknown_reach_is_tested_on_ten_pixels():
+    caught(plain(0, -9), "changes with the inputs from row 0, col 10 on")
+    caught(plain(-10, 3), "changes with the inputs from row")
+
+
+def test_a_far_leak_around_the_gradient():
+    class Around(NetModel):
+        def forward(self, images, labels=None):
+            return super().forward(images) + shifted(images, 0, -9)[:, None]
+
+    caught(Around(MaskedConv2d("A", 1, 4, 3)), "changes with the inputs from row 0, col 10 on")
+
+
+def test_taps_that_lie_outside_the_small_image_are_no_closed_ones():
+    model = NetModel(nn.Sequential(MaskedConv2d("A", 1, 4, 3, dilation=9)))
+    assert_causal(model)
+    caught(model, "ignore all earlier pixels", size=(7, 6))
+
+
+def test_the_larger_images_end_somewhere():
+    model, sizes = NetModel(MaskedConv2d("A", 1, 4, 3)), []
+    model.reach = 1000
+    model.net.register_forward_pre_hook(lambda _, inputs: sizes.append(tuple(inputs[0].shape[2:])))
+    assert_causal(model)
+    assert set(sizes) == {(7, 6), (42, 82)}
+
+
+def test_a_large_size_takes_few_images_at_a_time():
+    model, sizes = NetModel(MaskedConv2d("A", 1, 4, 3)), []
+    model.net.register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0].numel()))
+    assert_causal(model, size=(24, 25))
+    assert max(sizes) < 40 * 24 * 25
+
+
+# precision, and the mode that the caller is in
+
+
+class Half(nn.Module):
+    """Half-precision weights and activations; the input of a layer is rounded whatever it was."""
+
+    def __init__(self, leak):
+        super().__init__()
+        self.conv, self.leak = MaskedConv2d("A", 1, 4, 3).bfloat16(), leak
+
+    def forward(self, images):
+        logits = self.conv(images.bfloat16() / 3)
+        return (logits + self.leak * logits.std() * images.bfloat16() / 3)[:, :, None]
+
+
+def test_half_precision_hides_nothing():
+    assert_causal(PixelCNN(levels=4, features=8, layers=3, kernel_size=3).bfloat16())
+    assert_causal(PixelCNN(3, levels=4, features=9, layers=3, kernel_size=3).half())
+    assert_causal(Half(0.0))
+    caught(Half(0.2), "output at row 0, col 0 changes with the input at row 0, col 0")
+    caught(Half(1e-4), "output at row 0, col 0 changes with the input at row 0, col 0")
+
+
+def test_a_colour_network_as_deep_as_the_article_s_sees_its_own_red():
+    """Through the centres of eight 7×7 kernels comes less than the rounding of float32."""
+    model = PixelCNN(3, levels=4, features=6)
+    assert_causal(model, size=(3, 3))
+    assert_causal(Foreign(model), size=(3, 3))
+
+
+def test_units_that_are_dead_hide_nothing():
+    model = stack(("A", 1, 3, 1), ("B", 4, 1, 1))
+    nn.init.constant_(model.net[0].bias, -10)
+    assert_causal(model)
+    assert_causal(Foreign(model))
+    model.net[0].mask[:, :, 1, 2] = 1
+    caught(model, "output at row 0, col 0 has a gradient towards the input at row 0, col 1")
+    caught(Foreign(model), "output at row 0, col 0 changes with the input at row 0, col 1")
+
+
+def test_a_module_that_cannot_be_copied_is_tested_itself():
+    model = plain(0, 1)
+    model.cache = torch.ones(2, requires_grad=True) * 2  # deepcopy refuses what autograd computed
+    assert_causal(model)
+    model.forward = plain(0, 0).forward
+    caught(model, "output at row 0, col 0 changes with the input at row 0, col 0")
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_the_mode_of_the_caller_does_not_matter(mode):
+    model, other = gated_with_classes(), plain(0, 1)
+    other.levels, row = 4, one_hot([1])
+    asked = [(receptive_field, model, row), (receptive_field, other, None), (effective_receptive_field, model, row)]
+    asked += [(blind_spot, model, row), (blind_spot, other, None)]
+    wanted = [ask(each, 3, 3, (6, 6), labels) for ask, each, labels in asked]
+    with mode():
+        for (ask, each, labels), before in zip(asked, wanted, strict=True):
+            assert np.array_equal(ask(each, 3, 3, (6, 6), labels), before)
+        built, labels = gated_with_classes(), one_hot([1])  # weights and labels without a history, in inference mode
+        assert_causal(built, labels=labels)
+        assert effective_receptive_field(built.double(), 3, 3, (6, 6), labels.double()).any()
+        caught(stack(("B", 8, 3, 1), ("B", 4, 1, 1)), "output at row 0, col 0 changes with the input at row 0, col 0")
+        assert torch.is_inference_mode_enabled() == (mode is torch.inference_mode) and not torch.is_grad_enabled()
+
+
+def gated_with_classes():
+    torch.manual_seed(0)
+    return GatedPixelCNN(levels=3, features=4, blocks=2, first_kernel_size=3, classes=3)
+
+
+def test_a_forbidden_level_is_no_divergence():
+    def logits(images):
+        found = F.one_hot(shifted(images, 0, 1), 4).permute(0, 4, 1, 2, 3).float()
+        return found.masked_fill(found == 1, -torch.inf)
+
+    assert_causal(Plain(logits))
+    words = "output at row 0, col 1 changes with the input at row 0, col 2"
+    caught(Plain(lambda images: logits(shifted(images, 0, -2))), words)
+
+
+# random narrow networks, right and wrong
+
+
+def narrow(seed):
+    """A network of few features, its kernels and dilations drawn at random; two of three are gated."""
+    draw = random.Random(seed)
+    torch.manual_seed(seed)
+    channels = draw.choice([1, 1, 2, 3])
+    options = {"channels": channels, "levels": draw.choice([2, 3, 8]), "features": channels * draw.randint(1, 4)}
+    if draw.random() < 1 / 3:
+        return PixelCNN(**options, layers=draw.randint(1, 4), kernel_size=draw.choice([3, 5, 7]))
+    blocks = draw.randint(1, 6)
+    return GatedPixelCNN(
+        **options, blocks=blocks, kernel_size=draw.choice([1, 3, 5]), first_kernel_size=draw.choice([3, 5, 7]),
+        dilations=[draw.choice([1, 2, 3, 4, 8]) for _ in range(blocks)],
+    )
+
+
+def opened(model, seed):
+    """The network with one closed tap of one layer open: on a row below in a vertical stack, in others to the right."""
+    draw = random.Random(seed)
+    layers = [
+        name for name, layer in model.named_modules()
+        if isinstance(layer, (MaskedConv2d, HorizontalConv2d, VerticalConv2d)) and layer.kernel_size[1] > 1
+    ]
+    name = draw.choice(layers)
+    layer, (owner, _, last) = model.get_submodule(name), name.rpartition(".")
+    step, half = layer.dilation[1], layer.reach // layer.dilation[1]
+    down = step * draw.randint(1, half) if isinstance(layer, VerticalConv2d) else 0
+    right = step * (draw.randint(-half, half) if down else draw.randint(1, half))
+    source = 0 if name in ("vertical", "horizontal") else draw.randrange(layer.in_channels)  # not the ones
+    model.get_submodule(owner)._modules[last] = Opened(layer, down, right, source, draw.randrange(layer.out_channels))
+    return model
+
+
+@pytest.mark.parametrize("wrap", [lambda model: model, Foreign], ids=["gradient", "change"])
+@pytest.mark.parametrize("seed", range(24))
+def test_narrow_networks(seed, wrap):
+    model = narrow(seed)
+    assert_causal(wrap(model))
+    caught(wrap(opened(model, seed)), "leak: ", "which is not earlier")
 
 
 # fields, counted in two other ways

@@ -1,5 +1,7 @@
 """Data: the bundled digits, tiny files in torchvision's layout, and every way in which MNIST can be missing."""
 
+import gzip
+import hashlib
 import math
 import pathlib
 import socket
@@ -11,9 +13,19 @@ import pytest
 import torch
 from conftest import integers, refused
 
-from pixelcnn_helpers import Dataset, load_digits, load_mnist, load_profile_data, profile, quantize, soft_label
-from pixelcnn_helpers.data import data_folder
+from pixelcnn_helpers import (
+    Dataset,
+    load_digits,
+    load_mnist,
+    load_mnist_sample,
+    load_profile_data,
+    profile,
+    quantize,
+    soft_label,
+)
+from pixelcnn_helpers.data import SAMPLE
 from pixelcnn_helpers.studies.datasets import bernoulli, load_dataset, rotated
+from pixelcnn_helpers.studies.mnist import data_folder
 
 REAL = pathlib.Path(__file__).parents[2] / "shared" / "data"
 NAMES = {"mnist": "MNIST", "fashion": "FashionMNIST", "emnist-letters": "EMNIST"}
@@ -173,7 +185,7 @@ def test_damaged_files(folder, offline, variant, kind, damage):
 def test_images_and_labels_of_different_length(folder, offline):
     write_files(folder, "mnist")
     write_idx(folder / "MNIST/raw/train-labels-idx1-ubyte", np.zeros(5, np.uint8))
-    with refused(ValueError, "cannot be read", "delete"):
+    with refused(ValueError, "they hold 6 images and 5 labels", "delete"):
         load_mnist()
 
 
@@ -190,7 +202,43 @@ def test_the_folder(monkeypatch, tmp_path):
         assert data_folder() == pathlib.Path.home() / ".cache" / "pixelcnn"
 
 
-@pytest.mark.skipif(not (REAL / "MNIST" / "raw").is_dir(), reason="no MNIST beside the repository")
+FILES = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
+
+
+def pack(folder, monkeypatch, names=FILES):
+    """Put archives in the place of these files, and let torchvision take them for those that it knows."""
+    from torchvision.datasets import MNIST
+
+    raw, known = folder / "MNIST" / "raw", []
+    for name in FILES:
+        packed = gzip.compress((raw / name).read_bytes())
+        known.append((f"{name}.gz", hashlib.md5(packed).hexdigest()))
+        if name in names:
+            (raw / f"{name}.gz").write_bytes(packed)
+            (raw / name).unlink()
+    monkeypatch.setattr(MNIST, "resources", known)
+
+
+def test_archives_are_unpacked_without_network(folder, offline, monkeypatch):
+    stored = write_files(folder, "mnist")
+    pack(folder, monkeypatch)
+    assert np.array_equal(load_mnist()[0][:, 0].numpy(), stored["train"][0])
+    assert not offline
+
+
+def test_one_archive_among_three_files_is_not_enough_without_network(folder, offline, monkeypatch):
+    """torchvision downloads the archives of the other three."""
+    write_files(folder, "mnist")
+    pack(folder, monkeypatch, FILES[:1])
+    with refused(FileNotFoundError, "could not be downloaded", str(folder)):
+        load_mnist()
+    assert offline
+
+
+real = pytest.mark.skipif(not (REAL / "MNIST" / "raw").is_dir(), reason="no MNIST beside the repository")
+
+
+@real
 def test_the_real_mnist(monkeypatch, offline):
     monkeypatch.setenv("PIXELCNN_DATA", str(REAL))
     images, classes = load_mnist()
@@ -199,6 +247,65 @@ def test_the_real_mnist(monkeypatch, offline):
     assert classes.bincount().tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     assert classes[:5].tolist() == [5, 0, 4, 1, 9]
     assert load_mnist(train=False)[0].shape == (10000, 1, 28, 28)
+
+
+# the sample of MNIST that ships
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_the_sample(train):
+    images, classes = load_mnist_sample(train)
+    assert (images.shape, images.dtype) == ((1000, 1, 28, 28), torch.uint8)
+    assert (classes.shape, classes.dtype) == ((1000,), torch.int64)
+    assert images.is_contiguous()
+    assert (images.min(), images.max()) == (0, 255)
+    assert classes.bincount().tolist() == [100] * 10
+    assert not torch.equal(classes, classes.sort().values)  # in MNIST's own order, all classes from the beginning on
+    assert classes[:100].unique().tolist() == list(range(10))
+    assert len(images.flatten(1).unique(dim=0)) == 1000
+
+
+def test_the_two_parts_of_the_sample_are_different_digits():
+    parts = [load_mnist_sample(train)[0].flatten(1) for train in (True, False)]
+    assert len(torch.cat(parts).unique(dim=0)) == 2000
+    assert torch.equal(load_mnist_sample()[0].flatten(1), parts[0])
+
+
+@real
+@pytest.mark.parametrize("train", [True, False])
+def test_the_sample_is_the_beginning_of_each_class_of_mnist(monkeypatch, train):
+    monkeypatch.setenv("PIXELCNN_DATA", str(REAL))
+    images, classes = load_mnist(train)
+    first = torch.zeros(len(classes), dtype=torch.bool)
+    for digit in range(10):
+        first[(classes == digit).nonzero()[:100, 0]] = True
+    sample_images, sample_classes = load_mnist_sample(train)
+    assert torch.equal(sample_images, images[first])
+    assert torch.equal(sample_classes, classes[first])
+
+
+def test_the_files_of_the_sample_are_small_and_name_their_licence():
+    assert {file.name for file in SAMPLE.iterdir()} == {"train.png", "test.png", "LICENSE.md"}
+    assert sum((SAMPLE / name).stat().st_size for name in ("train.png", "test.png")) <= 600_000
+    text = (SAMPLE / "LICENSE.md").read_text(encoding="utf-8")
+    for words in ("MNIST", "LeCun", "Cortes", "Burges", "Attribution-ShareAlike 3.0", "licenses/by-sa/3.0"):
+        assert words in text
+
+
+def test_the_sample_needs_no_network_and_no_home(monkeypatch, offline):
+    monkeypatch.setenv("PIXELCNN_DATA", "")
+
+    def no_home(path):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(pathlib.Path, "expanduser", no_home)
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    data = load_dataset("mnist-sample")
+    assert str(data) == "sample of MNIST: 1,000 training and 1,000 test images of 28×28 pixels, 256 grey levels"
+    assert not offline
+    with refused(ValueError, "PIXELCNN_DATA must name a folder", "no home"):
+        load_mnist()
 
 
 # levels

@@ -16,6 +16,7 @@ from pixelcnn_helpers import (
     fit,
     marginal_bits_per_dim,
     nats,
+    pixel_nats,
     quantize,
     uniform_bits_per_dim,
 )
@@ -88,6 +89,38 @@ def test_nats_by_hand():
 def test_a_certain_model_costs_nothing_and_an_impossible_image_everything():
     table = torch.tensor([1.0, 0.0]).view(2, 1, 1, 1).expand(2, 1, 2, 2).contiguous()
     assert nats(Known(table), torch.tensor([[[[0, 0], [0, 0]]], [[[0, 1], [0, 0]]]])).tolist() == [0, math.inf]
+
+
+def test_only_an_impossible_image_has_infinite_nats():
+    table = torch.tensor([0.5, 0.0, 0.5]).view(3, 1, 1, 1).expand(3, 1, 1, 2).contiguous()
+    images = torch.tensor([[[[0, 2]]], [[[0, 1]]], [[[1, 1]]]])
+    assert nats(Known(table), images).tolist() == [pytest.approx(2 * math.log(2)), math.inf, math.inf]
+    assert pixel_nats(Known(table), images)[1].flatten().tolist() == [pytest.approx(math.log(2)), math.inf]
+    assert bits_per_dim(Known(table), images) == math.inf
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("ask", [nats, pixel_nats, bits_per_dim])
+def test_a_single_logit_that_is_not_finite_is_noticed(ask, value):
+    """In the second batch, at a level that does not occur."""
+    model, images = Known(torch.full((3, 1, 4, 4), 1 / 3)), integers((5, 1, 4, 4), 2)
+
+    def logits(x, labels=None):
+        found = torch.zeros(len(x), 3, 1, 4, 4)
+        found[-1, 2, 0, 3, 3] = value if len(x) == 1 else 0
+        return found
+
+    model.logits = logits
+    with refused(ValueError, "model must return finite logits", "training diverged"):
+        ask(model, images, batch_size=4)
+
+
+def test_an_image_that_is_impossible_under_some_class_is_of_another():
+    table = torch.tensor([[0.5, 0.5, 0.0], [0.0, 1.0, 0.0]], dtype=torch.float64)
+    images = torch.tensor([[[[0, 0]]], [[[1, 1]]]])
+    torch.testing.assert_close(class_posterior(OfAClass(table), images), torch.tensor([[1, 0], [0.2, 0.8]]).double())
+    with refused(ValueError, "images must be possible under some class"):
+        class_posterior(OfAClass(table), images + 1)
 
 
 def test_half_precision_is_summed_in_more():

@@ -2,13 +2,16 @@
 
 import io
 
+import numpy as np
 import pytest
 import torch
 from conftest import ConditionalToy, integers, one_hot, refused
 from torch import nn
 
-from pixelcnn_helpers import MaskedConv2d, PixelCNN, assert_causal
+import pixelcnn_helpers as pch
+from pixelcnn_helpers import GatedPixelCNN, HorizontalConv2d, MaskedConv2d, PixelCNN, assert_causal
 from pixelcnn_helpers.models import AutoregressiveModel, device_of, evaluating
+from pixelcnn_helpers.studies.between import MixedClasses
 
 
 def small(channels=1, **options):
@@ -175,6 +178,84 @@ ROWS = one_hot([0, 1])
 def test_bad_labels(labels, error, words):
     with refused(error, *words):
         ConditionalToy()(GOOD, labels)
+
+
+def counted_graphs(model, *inputs):
+    """How many graphs torch.compile makes of a forward pass."""
+    graphs = []
+
+    def backend(graph, examples):
+        graphs.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    torch.compile(model, backend=backend)(*inputs)
+    return len(graphs)
+
+
+def test_a_compiled_forward_pass_is_one_graph():
+    """A check that looks at values would break it in two."""
+    images, rows = integers((2, 1, 5, 5), 3), one_hot([0, 2])
+    model = GatedPixelCNN(levels=3, features=4, blocks=2, classes=3)
+    assert counted_graphs(model, images, rows) == 1
+    torch.testing.assert_close(torch.compile(model, backend="eager", fullgraph=True)(images, rows), model(images, rows))
+
+
+@pytest.mark.parametrize("kind", [GatedPixelCNN, pch.ShortcutPixelCNN])
+def test_no_values_are_looked_at_away_from_the_processor(kind):
+    """A tensor on the device "meta" has none."""
+    model, images = kind(levels=3, features=4, blocks=1, classes=3).to("meta"), integers((2, 1, 5, 5), 3).to("meta")
+    assert model(images, one_hot([0, 1]).to("meta")).shape == (2, 3, 1, 5, 5)
+    with refused(ValueError, "labels", "one row per image"):
+        model(images, one_hot([0]).to("meta"))
+
+
+@pytest.fixture
+def float64_default():
+    """A context in which new tensors are float64 unless told otherwise."""
+    before = torch.get_default_dtype()
+    yield lambda: torch.set_default_dtype(torch.float64)
+    torch.set_default_dtype(before)
+
+
+def results():
+    """What the public functions return for small networks, built with float32 weights."""
+    torch.manual_seed(0)
+    plain = PixelCNN(3, levels=4, features=6, layers=2, kernel_size=3).float().eval()
+    gated = GatedPixelCNN(levels=4, features=6, blocks=2, classes=3).float().eval()
+    return plain, gated
+
+
+def test_nothing_depends_on_the_default_type(float64_default):
+    plain, gated = results()
+    rows, colour, grey = one_hot([0, 2]), integers((2, 3, 5, 5), 4), integers((2, 1, 5, 5), 4)
+    layers = [MaskedConv2d("A", 3, 6, 3, groups=3), HorizontalConv2d(3, 6, 3, groups=3)]
+
+    def found():
+        drawn = [
+            pch.sample(model, 2, labels, (4, 4), temperature=0.7, method=method)
+            for model, labels in ((plain, None), (gated, rows), (MixedClasses(gated, restore=0.5), rows))
+            for method in ("cached", "guess", "naive")
+        ]
+        return [
+            *drawn, plain(colour), gated(grey, rows), pch.nats(plain, colour), pch.pixel_nats(gated, grey, rows),
+            pch.class_posterior(gated, grey), pch.causal_mask(3, "A", 3, 3, 3), pch.quantize(grey, 2, 4),
+            pch.receptive_field(plain, 3, 3, (5, 5)), pch.effective_receptive_field(gated, 3, 3, (5, 5), rows[:1]),
+            pch.blind_spot(plain, 3, 3, (5, 5)), pch.bits_per_dim(plain, colour),
+            pch.marginal_bits_per_dim(colour, colour, 4), assert_causal(gated, size=(3, 3), labels=rows[:1]),
+        ]  # fmt: skip
+
+    wanted = found()
+    float64_default()
+    for i, (one, other) in enumerate(zip(wanted, found(), strict=True)):
+        if isinstance(one, torch.Tensor):
+            assert one.dtype == other.dtype and torch.equal(one, other), i
+        else:
+            assert np.array_equal(one, other), i
+    made = [MaskedConv2d("A", 3, 6, 3, groups=3), HorizontalConv2d(3, 6, 3, groups=3)]
+    for layer, before in zip(made, layers, strict=True):
+        assert layer.mask.dtype == layer.weight.dtype == torch.float64  # as nn.Conv2d
+        assert torch.equal(layer.mask.float(), before.mask)
 
 
 def test_labels_are_refused_without_classes():

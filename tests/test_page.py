@@ -165,15 +165,27 @@ def test_plain_matplotlib_follows_the_style_after_start(make, shown):
     pyplot.close("all")
 
 
-def test_start_in_the_full_profile_says_where_mnist_is(shown, capsys, monkeypatch, tmp_path):
+def test_start_in_the_full_profile_says_whether_mnist_is_there(shown, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("PIXELCNN_PROFILE", "full")
     monkeypatch.setenv("PIXELCNN_DATA", str(tmp_path))
     pch.start("03_pixelcnn")
     assert "MNIST, downloaded when first used" in capsys.readouterr().out
-    (tmp_path / "MNIST" / "raw").mkdir(parents=True)
-    (tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte").touch()
-    pch.start("03_pixelcnn")
-    assert "MNIST, found on this machine" in capsys.readouterr().out
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    names = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
+
+    def said():
+        pch.start("03_pixelcnn")
+        return capsys.readouterr().out.splitlines()[2]
+
+    found = "data     MNIST, found on this machine"
+    for ending in ("", ".gz"):  # all four files, or all four archives: torchvision downloads what is missing
+        for name in names:
+            assert said() != found
+            (raw / (name + ending)).touch()
+        assert said() == found
+        (raw / (names[0] + ending)).unlink()
+        assert "MNIST, downloaded when first used" in said()
 
 
 def test_start_refuses_a_notebook_it_does_not_know(shown):

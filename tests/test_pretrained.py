@@ -30,9 +30,9 @@ from pixelcnn_helpers import (
     sample,
     save_model,
 )
-from pixelcnn_helpers.data import data_folder
 from pixelcnn_helpers.studies.datasets import load_dataset
 from pixelcnn_helpers.studies.judges import Classifier, ConvClassifier, ResidualClassifier
+from pixelcnn_helpers.studies.mnist import data_folder
 from pixelcnn_helpers.workshop.evaluate import JUDGED_LEVELS, measured
 from pixelcnn_helpers.workshop.publish import publish
 from pixelcnn_helpers.workshop.recipes import RECIPES, Recipe, recipe_of

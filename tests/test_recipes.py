@@ -449,6 +449,28 @@ def test_self_training_that_finds_nothing_leaves_nothing(begun, shelf, monkeypat
         assert not any(places.CHECKPOINTS.iterdir())
 
 
+def test_an_error_in_a_later_round_keeps_the_rounds_before(begun, shelf, monkeypatch):
+    """Hours may have gone into them. The training goes on from there when the reason is gone."""
+    monkeypatch.setattr(self_training, "PAIRS", ((0, 1),))
+    monkeypatch.setattr(self_training, "AT_ONCE", 16)
+    settings, calls = ["labels=self-taught", "rounds=2", "wanted=4"], []
+    whole = further(shelf, *settings)
+
+    def fails_once(*args, **options):
+        calls.append(args)
+        if len(calls) == 2:
+            raise ValueError("something is wrong in round 2")
+        return fit(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(self_training, "fit", fails_once)
+        with refused(ValueError, "something is wrong in round 2"):
+            further(shelf, *settings)
+    kept = {file.name for file in places.CHECKPOINTS.iterdir()}
+    assert {"neutral-mnist.json", "neutral-mnist.round-1.pt", "neutral-mnist.drawn-1.safetensors"} <= kept
+    assert same(weights(train("neutral-mnist", resume=True, folder=shelf)), weights(whole))
+
+
 def test_self_training_interrupted_anywhere_can_be_resumed(begun, shelf, monkeypatch, capsys):
     monkeypatch.setattr(self_training, "PAIRS", ((0, 1),))
     monkeypatch.setattr(self_training, "AT_ONCE", 16)
@@ -515,7 +537,9 @@ def stopped(shelf, monkeypatch, capsys):
     assert "train neutral-mnist --resume" in capsys.readouterr().out
     assert not shelf.exists()
     assert {file.name for file in places.CHECKPOINTS.iterdir()} == {
-        "neutral-mnist.pt", "neutral-mnist.json", "neutral-mnist.pt.lock",
+        "neutral-mnist.pt",
+        "neutral-mnist.json",
+        "neutral-mnist.pt.lock",
     }
     return places.CHECKPOINTS / "neutral-mnist.pt"
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pixelcnn_helpers import (
+    GatedBlock,
     GatedPixelCNN,
     PixelCNN,
     ShortcutPixelCNN,
@@ -22,6 +23,7 @@ from pixelcnn_helpers import (
     soft_label,
 )
 from pixelcnn_helpers.caching import IncrementalGatedPixelCNN
+from pixelcnn_helpers.studies.between import MixedClasses
 
 FAST = ("cached", "guess")
 KINDS = {
@@ -355,12 +357,77 @@ def test_bad_input_as_in_the_naive_loop(model, options, error, words, method):
         sample(model, **options, method=method)
 
 
-@pytest.mark.parametrize("method", ("naive", *FAST))
-def test_weights_that_are_not_finite(method):
-    model = make("plain")
-    model.net[0].weight.data[0, 0, 0, 0] = float("nan")
-    with refused(ValueError, "model", "not finite"):
-        sample(model, size=(3, 3), method=method)
+def test_logits_that_are_not_finite_are_noticed_at_the_end_of_their_row(monkeypatch):
+    model, calls = make("gated"), []
+    original = IncrementalGatedPixelCNN.pixel
+
+    def pixel(self, col, channel):
+        calls.append(col)
+        logits = original(self, col, channel)
+        logits[1, 2] = float("nan") if len(calls) == 6 else logits[1, 2]  # row 1, col 1, one level of one image
+        return logits
+
+    monkeypatch.setattr(IncrementalGatedPixelCNN, "pixel", pixel)
+    with refused(ValueError, "model must return finite logits", "training diverged"):
+        sample(model, 3, size=(5, 4))
+    assert len(calls) == 8  # two rows of four
+
+
+# subclasses
+
+
+class Inherits(GatedPixelCNN):
+    """It only has more to say."""
+
+    def describe(self):
+        return f"{self.features} features"
+
+
+class Negated(GatedPixelCNN):
+    def logits(self, x, labels=None):
+        return -super().logits(x, labels)
+
+
+class NegatedWithAWay(Negated):
+    pass
+
+
+@incremental.register(NegatedWithAWay)
+class IncrementalNegated(IncrementalGatedPixelCNN):
+    def pixel(self, col, channel):
+        return -super().pixel(col, channel)
+
+
+class NegatedBlock(GatedBlock):
+    def forward(self, v, h, labels=None):
+        v, h, gated = super().forward(v, h, labels)
+        return -v, h, gated
+
+
+def test_a_subclass_that_computes_the_same_is_drawn_by_the_cached_way():
+    model = Inherits(levels=4, features=4, blocks=2, first_kernel_size=3).double()
+    assert torch.equal(sample(model, 3, size=(5, 5)), naive_sample(model, 3, size=(5, 5)))
+    nn.utils.parametrizations.weight_norm(model.blocks[0].vertical)  # its class is now a subclass of the layer's
+    assert torch.equal(sample(model, 3, size=(5, 5)), naive_sample(model, 3, size=(5, 5)))
+
+
+def test_a_subclass_that_computes_something_else_is_refused_by_the_cached_way_alone():
+    model = Negated(levels=4, features=4, blocks=2, first_kernel_size=3).double()
+    with refused(TypeError, "logits is not that of GatedPixelCNN", "@incremental.register(Negated)", 'method="naive"'):
+        sample(model, size=(5, 5))
+    wanted = sample(model, 3, size=(5, 5), method="naive")
+    assert torch.equal(sample(model, 3, size=(5, 5), method="guess"), wanted)
+    model.__class__ = NegatedWithAWay
+    assert torch.equal(sample(model, 3, size=(5, 5)), wanted)
+    model.blocks[1] = NegatedBlock(4).double()
+    with refused(TypeError, "forward is not that of GatedBlock", "@incremental.register(NegatedBlock)"):
+        sample(model, size=(5, 5))
+
+
+def test_an_unknown_part_of_a_mixture_is_found_too():
+    mixed = MixedClasses(Negated(levels=4, features=4, blocks=1, classes=3))
+    with refused(TypeError, "logits is not that of GatedPixelCNN"):
+        sample(mixed, labels=one_hot([0, 1]), size=(3, 3))
 
 
 def test_a_model_without_a_cached_way():

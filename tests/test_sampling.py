@@ -9,7 +9,7 @@ from conftest import ConditionalToy, NetModel, integers, one_hot, refused
 from scipy.stats import chisquare
 from torch import nn
 
-from pixelcnn_helpers import MaskedConv2d, PixelCNN, naive_sample, nats, sample
+from pixelcnn_helpers import GatedPixelCNN, MaskedConv2d, PixelCNN, naive_sample, nats, sample
 from pixelcnn_helpers.sampling import row_noise
 
 
@@ -335,8 +335,54 @@ def test_a_mask_may_be_a_numpy_array():
 def test_a_diverged_model_is_not_sampled():
     model = PixelCNN(levels=3, features=4, layers=1, kernel_size=3)
     model.net[0].weight.data.fill_(float("nan"))
-    with pytest.raises(ValueError, match="model has weights that are not finite"):
+    with pytest.raises(ValueError, match="model must return finite logits"):
         naive_sample(model, size=(3, 3))
+
+
+class Forbidding(nn.Module):
+    """The levels 0, 2 and 3 are equally likely after an even value, level 2 alone after an odd one; 1 is impossible."""
+
+    channels, levels, size = 1, 4, (4, 5)
+
+    def forward(self, images):
+        before = nn.functional.pad(images, (1, 0))[..., :-1]  # (N, 1, H, W)
+        logits = torch.zeros(len(images), 4, *images.shape[1:])
+        logits[:, 1] = -torch.inf
+        logits[:, 0] = torch.where(before == 3, -torch.inf, 0.0)
+        logits[:, 3] = logits[:, 0]
+        return logits
+
+
+@pytest.mark.parametrize("method", ["naive", "guess"])
+def test_a_logit_of_minus_infinity_forbids_a_level(method):
+    images = sample(Forbidding(), 20, method=method)
+    assert images.unique().tolist() == [0, 2, 3]
+    after = images[..., 1:][images[..., :-1] == 3]
+    assert (after == 2).all() and len(after) > 50
+
+
+@pytest.mark.parametrize("method", ["naive", "guess", "cached"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_does_not_round_the_noise(method, dtype):
+    """All 256 levels are equally likely, so their mean is 127.5. Rounded noise has ties, and argmax takes the first."""
+    model, size = PixelCNN(features=2, layers=1, kernel_size=3), (16, 16) if method != "naive" else (4, 4)
+    nn.init.zeros_(model.net[-1].weight), nn.init.zeros_(model.net[-1].bias)
+    images = sample(model.to(dtype), 400 if method != "naive" else 4000, size=size, method=method)
+    error = ((256**2 - 1) / 12 / images.numel()) ** 0.5
+    assert abs(images.double().mean().item() - 127.5) < 3 * error
+
+
+def test_a_huge_temperature_is_as_good_as_uniform(model):
+    images = naive_sample(model, 200, size=(3, 3), temperature=1e300)
+    shares = images.flatten().bincount(minlength=4) / images.numel()
+    assert (shares - 0.25).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("method", ["naive", "guess", "cached"])
+def test_thirds_are_labels_in_half_precision_too(method):
+    """Three times 1/3 in bfloat16 is 1.002."""
+    model = GatedPixelCNN(levels=3, features=4, blocks=1, classes=3).bfloat16()
+    assert sample(model, labels=torch.full((2, 3), 1 / 3), size=(3, 3), method=method).shape == (2, 1, 3, 3)
 
 
 def test_seeds_that_torch_cannot_tell_apart_are_refused():

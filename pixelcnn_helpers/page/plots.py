@@ -191,6 +191,8 @@ def draw_images(
     images = _images(images, levels)
     cols, scale = check_int("cols", len(images) if cols is None else cols, 1), check_positive("scale", scale)
     rows, height = -(-len(images) // cols), images.shape[2]
+    if isinstance(row_names, str) or not isinstance(row_names, Sequence | None):
+        raise TypeError(f"row_names must be a list of names, got {type(row_names).__name__}")
     if row_names and len(row_names) != rows:
         raise ValueError(f"row_names must be one for each of the {rows} rows, got {len(row_names)}")
     figure = Figure(figsize=(cols * scale + 1.5 * bool(row_names), rows * scale))
@@ -222,7 +224,7 @@ def _images(images, levels: int) -> torch.Tensor:
     levels = check_int("levels", levels, 2)
     if not isinstance(images, torch.Tensor | np.ndarray):
         raise TypeError(f"images must be a tensor or an array, got {type(images).__name__}")
-    images = torch.as_tensor(images).detach().cpu()
+    images = torch.as_tensor(_numbers("images", images))
     if not len(images.shape[:1]) or not len(images):
         raise ValueError("images must hold at least one image, got none")
     if images.ndim != 4 or images.shape[1] not in (1, 3) or not images.numel():
@@ -233,18 +235,32 @@ def _images(images, levels: int) -> torch.Tensor:
     return images
 
 
-def _map(ax, name: str, values, row: int | None = None, col: int | None = None, like=None) -> np.ndarray:
-    """What is drawn on one axes: values `(H, W)` that have the pixel `(row, col)`, if any, and the shape of `like`."""
+def _map(ax, name: str, values, place: tuple[int, int] | None = None, like=None) -> np.ndarray:
+    """Numbers `(H, W)` for one axes, checked: `place` is a pixel of theirs, and they have the shape of `like`."""
     _check_ax(ax)
-    values = np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
-    if values.ndim != 2 or not values.size or values.dtype.kind not in "biuf":
-        raise ValueError(f"{name} must be numbers (H, W), got the shape {values.shape} of {values.dtype}")
+    values = _numbers(name, values)
+    if values.ndim != 2 or not values.size:
+        raise ValueError(f"{name} must have the shape (H, W), got {values.shape}")
     if like is not None and values.shape != like.shape:
         raise ValueError(f"{name} must have the shape {like.shape}, got {values.shape}")
-    if row is not None and not all(
-        check_int(*place, 0) < side for place, side in zip((("row", row), ("col", col)), values.shape, strict=True)
-    ):
-        raise ValueError(f"row and col must lie within {values.shape}, got ({row}, {col})")
+    if place is not None:
+        row, col = check_int("row", place[0], 0), check_int("col", place[1], 0)
+        if row >= values.shape[0] or col >= values.shape[1]:
+            raise ValueError(f"row and col must lie within {values.shape}, got ({row}, {col})")
+    return values
+
+
+def _numbers(name: str, values) -> np.ndarray:
+    """A tensor, an array or nested lists as an array of numbers; ValueError for anything else."""
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu()
+        values = values.double() if values.is_floating_point() else values  # NumPy has no bfloat16
+    try:
+        values = np.ascontiguousarray(values) if np.ndim(values) else np.asarray(values)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be numbers in a regular shape, got {type(values).__name__}") from None
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must be numbers, got {values.dtype}")
     return values
 
 
@@ -263,7 +279,7 @@ def draw_context(
     ax, image, levels: int, seen, row: int | None = None, col: int | None = None, title: str = "", lines: bool = True
 ) -> None:
     """An image `(H, W)` of which only the pixels `seen` show, tinted blue; `(row, col)`, if any, framed."""
-    image = _map(ax, "image", image, row, col)
+    image = _map(ax, "image", image, None if row is None else (row, col))
     grey, seen = image[..., None] / (check_int("levels", levels, 2) - 1), _map(ax, "seen", seen, like=image)
     if not (grey.min() >= 0 and grey.max() <= 1):
         raise ValueError(f"image must hold values 0 … {levels - 1}, got {image.min():g} … {image.max():g}")
@@ -297,7 +313,7 @@ def draw_field(ax, field, row: int, col: int, blind=None, title: str = "", lines
 
     What is seen but must not be, the pixel itself and all later ones, is pink.
     """
-    roles = _map(ax, "field", field, row, col).astype(int)
+    roles = _map(ax, "field", field, (row, col)).astype(int)
     rows, cols = np.indices(roles.shape)
     later = (rows > row) | ((rows == row) & (cols >= col))
     roles = np.where(later & (roles > 0), 3, roles)
@@ -313,7 +329,7 @@ def draw_field(ax, field, row: int, col: int, blind=None, title: str = "", lines
 @styled
 def draw_roles(ax, kept, computed, row: int, col: int, title: str = "") -> None:
     """Features `(H, W)` while an image is drawn: kept ones blue, those `computed` now yellow, others grey."""
-    kept = _map(ax, "kept", kept, row, col)
+    kept = _map(ax, "kept", kept, (row, col))
     roles = np.where(_map(ax, "computed", computed, like=kept), 2, kept.astype(int))
     ax.imshow(roles, cmap=ListedColormap([LATER, SEEN, BLIND]), vmin=0, vmax=2)
     grid_lines(ax, *roles.shape)
@@ -324,7 +340,7 @@ def draw_roles(ax, kept, computed, row: int, col: int, title: str = "") -> None:
 @styled
 def draw_strength(ax, strength, row: int, col: int, title: str = "") -> None:
     """An effective receptive field `(H, W)`: the darker, the larger a pixel's share of the largest, grey if unseen."""
-    strength = _map(ax, "strength", strength, row, col)
+    strength = _map(ax, "strength", strength, (row, col))
     if not (strength.min() >= 0 and np.isfinite(strength).all()):
         raise ValueError("strength must be finite and not negative")
     shares = strength / (strength.max() or 1.0)
@@ -399,10 +415,10 @@ def draw_votes(images, levels: int, label, votes=None) -> Figure:
 
 def _shares(name: str, values, shape: tuple[int, ...] | None = None) -> np.ndarray:
     """Numbers in 0 … 1: a label `(classes,)`, or the votes of the given shape."""
-    values = np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
+    values = _numbers(name, values)
     if values.shape != shape if shape else (values.ndim != 1 or not values.size):
         raise ValueError(f"{name} must have the shape {shape or '(classes,)'}, got {values.shape}")
-    if values.dtype.kind not in "biuf" or not (values.min() >= 0 and values.max() <= 1 + 1e-3):
+    if not (values.min() >= 0 and values.max() <= 1 + 1e-3):
         raise ValueError(f"{name} must hold numbers in 0 … 1, got {values.tolist()}")
     return values
 
@@ -410,6 +426,7 @@ def _shares(name: str, values, shape: tuple[int, ...] | None = None) -> np.ndarr
 def frame(ax, row: int, col: int, reach: int = 0) -> None:
     """A frame around the pixel that everything is about, or a thinner one `reach` pixels further out."""
     _check_ax(ax)
+    row, col, reach = check_int("row", row, 0), check_int("col", col, 0), check_int("reach", reach, 0)
     corner, side = (col - reach - 0.5, row - reach - 0.5), 2 * reach + 1
     thickness = 1.2 if reach else 2.5
     ax.add_patch(Rectangle(corner, side, side, fill=False, color=HERE, linewidth=thickness, zorder=3))

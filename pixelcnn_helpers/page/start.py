@@ -10,8 +10,9 @@ import matplotlib
 import torch
 from PIL import Image as Pillow
 
-from ..data import data_folder, quantize
+from ..data import quantize
 from ..studies.datasets import Dataset, load_dataset
+from ..studies.mnist import data_folder
 from .plots import STYLE, put
 
 
@@ -22,10 +23,11 @@ def start(name: str) -> None:
     Raises ValueError for a name without a picture, a damaged picture, or a `PIXELCNN_PROFILE` that is neither "quick"
     nor "full".
     """
-    picture = files(__package__) / "pictures" / f"{name}.png"
-    if not picture.is_file():
-        known = sorted(path.name.removesuffix(".png") for path in picture.parent.iterdir())
+    pictures = files(__package__) / "pictures"
+    known = sorted(path.name.removesuffix(".png") for path in pictures.iterdir())
+    if name not in known:
         raise ValueError(f"name must be one of {', '.join(known)}, got {name!r}")
+    picture = pictures / f"{name}.png"
     data = picture.read_bytes()
     try:
         with Pillow.open(io.BytesIO(data)) as image:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from ..caching import incremental
 from ..checks import check_classes, check_int, check_labels, check_number, check_size, check_two
 from ..data import soft_label
-from ..models import device_of
+from ..models import at_least_float32, device_of, on_cpu
 from ..pretrained import load_pretrained
 from ..sampling import SEEDS, sample
 from .judges import check_classifier, class_probabilities
@@ -43,9 +43,9 @@ class MixedClasses(nn.Module):
 
     def forward(self, images: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """Integer images `(N, C, H, W)`, label rows `(N, classes)` -> logits `(N, levels, C, H, W)`."""
-        check_labels(labels, len(images), self.classes)
+        check_labels(labels, len(images), self.classes, values=on_cpu(labels))
         rows, shares = self.spread(labels)
-        log_p = self.model(images.repeat_interleave(shares.shape[1], 0), rows).log_softmax(1)
+        log_p = at_least_float32(self.model(images.repeat_interleave(shares.shape[1], 0), rows)).log_softmax(1)
         log_p = log_p.unflatten(0, shares.shape)  # (N, K, levels, C, H, W)
         drawn = images.long().to(log_p.device)[:, None, None].expand(-1, shares.shape[1], 1, -1, -1, -1)
         own = log_p.gather(2, drawn)[:, :, 0].movedim(2, 4)  # (N, K, H, W, C), in the order of drawing
@@ -56,7 +56,7 @@ class MixedClasses(nn.Module):
         """Labels `(N, classes)` -> a one-hot row for each of K classes, `(N·K, classes)`; their weights, `(N, K)`."""
         used = labels.sum(0).nonzero()[:, 0]
         rows = torch.eye(self.classes, dtype=labels.dtype, device=labels.device)[used]
-        return rows.repeat(len(labels), 1), labels[:, used].to(device_of(self))
+        return rows.repeat(len(labels), 1), at_least_float32(labels[:, used].to(device_of(self)))
 
     def mix(self, log_p: torch.Tensor, shares: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
         """log p of each level `(N, K, levels, …)`, the weights, and log p of what was drawn before, by class."""
@@ -77,7 +77,8 @@ class IncrementalMixedClasses:
         self.way.row(row)
 
     def pixel(self, col: int, channel: int) -> torch.Tensor:
-        self.log_p = self.way.pixel(col, channel).log_softmax(1).unflatten(0, self.shares.shape)  # (N, K, levels)
+        log_p = at_least_float32(self.way.pixel(col, channel)).log_softmax(1)
+        self.log_p = log_p.unflatten(0, self.shares.shape)  # (N, K, levels)
         return self.mixed.mix(self.log_p, self.shares[:, :, None], self.before[:, :, None])
 
     def put(self, col: int, channel: int, levels: torch.Tensor) -> None:
@@ -167,7 +168,8 @@ def reader_for(model, reader=None, name: str = "reader"):
     if reader.classes != model.classes:
         got = f"got one of {reader.classes} classes"
         raise ValueError(f"{name} must know the {model.classes} classes of the model, {got}")
-    drawn, wanted = (model.channels, *(getattr(model, "size", None) or reader.size)), (1, *reader.size)
+    size = reader.size if getattr(model, "size", None) is None else check_drawn_size(model)
+    drawn, wanted = (model.channels, *size), (1, *reader.size)
     if drawn != wanted:
         raise ValueError(f"the model must draw images {wanted}, which the {name} reads, got one that draws {drawn}")
     return reader

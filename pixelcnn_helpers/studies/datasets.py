@@ -9,7 +9,8 @@ import torch
 from torch.nn import functional as F
 
 from ..checks import check_images, check_number
-from ..data import MNIST_VARIANTS, load_digits, load_mnist, load_mnist_sample
+from ..data import load_digits, load_mnist_sample
+from .mnist import MNIST_VARIANTS, load_mnist
 
 DIGITS_TRAIN = 1497  # of 1,797; the other 300 are held out
 
@@ -55,7 +56,10 @@ def rotated(images: torch.Tensor, degrees: float, generator: torch.Generator | N
     levels are rounded, so rotate images of many levels and quantize them afterwards.
     """
     check_images(images, 256, values=False)
+    _check_generator(generator)
     degrees, device = check_number("degrees", degrees), images.device
+    if degrees > 360:
+        raise ValueError(f"degrees must be at most 360, got {degrees:g}")
     if images.shape[-2] != images.shape[-1]:
         raise ValueError(f"images must be square to be turned, got {images.shape[-2]}×{images.shape[-1]} pixels")
     angle = (torch.rand(len(images), device=device, generator=generator) * 2 - 1) * degrees * math.pi / 180
@@ -68,6 +72,13 @@ def moved(images: torch.Tensor, angle, scale, across, down) -> torch.Tensor:
 
     Four tensors `(N,)`: angles in radians, the part of the image that fills the frame, shifts in halves of an image.
     """
+    if not isinstance(images, torch.Tensor) or not images.is_floating_point() or images.ndim != 4:
+        got = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, torch.Tensor) else type(images).__name__
+        raise TypeError(f"images must be floats (N, C, H, W), got {got}")
+    for name, values in (("angle", angle), ("scale", scale), ("across", across), ("down", down)):
+        if not isinstance(values, torch.Tensor) or tuple(values.shape) != (len(images),):
+            got = tuple(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
+            raise TypeError(f"{name} must be a tensor ({len(images)},), one number for each image, got {got}")
     cos, sin = scale * angle.cos(), scale * angle.sin()
     turns = torch.stack([cos, -sin, across, sin, cos, down], 1).view(-1, 2, 3)
     grid = F.affine_grid(turns, list(images.shape), align_corners=False)
@@ -77,4 +88,10 @@ def moved(images: torch.Tensor, angle, scale, across, down) -> torch.Tensor:
 def bernoulli(images: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
     """Black and white drawn afresh: 1 with probability x/255. Integers `(N, C, H, W)` of 256 levels -> uint8 0 or 1."""
     check_images(images, 256)
+    _check_generator(generator)
     return torch.bernoulli(images.float() / 255, generator=generator).to(torch.uint8)
+
+
+def _check_generator(generator) -> None:
+    if not isinstance(generator, torch.Generator | None):
+        raise TypeError(f"generator must be a torch.Generator or None, got {type(generator).__name__}")

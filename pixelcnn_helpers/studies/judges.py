@@ -132,6 +132,8 @@ def fit_classifier(
         _check(model, held_images, held_classes, "validation[0]", "validation[1]")
     epochs, batch_size = check_int("epochs", epochs, 1), min(check_int("batch_size", batch_size, 1), len(images))
     learning_rate, rotation = check_positive("learning_rate", learning_rate), check_number("rotation", rotation)
+    if rotation > 360:
+        raise ValueError(f"rotation must be at most 360, got {rotation:g}")
     seed, per_epoch = check_int("seed", seed, 0) % 2**32, len(images) // batch_size
 
     trainer = Trainer(model, learning_rate, weight_decay=0.05)

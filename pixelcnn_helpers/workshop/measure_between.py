@@ -1,4 +1,4 @@
-"""`measure between`: every way to draw digits between two classes, and what a judge says of them."""
+"""`measure between`: every way to draw digits between two classes, measured by a judge that took no part."""
 
 from __future__ import annotations
 
@@ -37,11 +37,10 @@ BETWEEN = "shortcut-mnist", "conditional-mnist", "between-mnist", "teacher-mnist
 
 
 def measure_between(count: int = 256) -> dict:
-    """Every way to draw digits between two classes, at half and half, and some of them at eleven weights.
+    """Measure every way to draw digits between two classes at weight 0.5, and some of them at eleven weights.
 
-    Points: for a way, a pair and a weight, so many images, what `figures_between` says of them, and the share of them
-    that are as likely as 95 of 100 real digits of the pair. Beside the ways stand real digits, half of each class, and
-    the pixels of two real digits averaged. What was measured before a stop is not measured again.
+    A point is a way, a pair and a weight, with the `figures_between` of `count` images. For comparison there are real
+    digits, half of each class, and pixel averages of two real digits. After a stop, finished points are not repeated.
     """
     judge, neutral = (load_pretrained(name)[0] for name in ("judge-mnist", "neutral-mnist"))
     data = load_dataset("mnist")
@@ -53,12 +52,12 @@ def measure_between(count: int = 256) -> dict:
         return torch.cat([of_class[a][: count // 2], of_class[b][: count - count // 2]])
 
     def mixup(a, b, weight, count):
-        return ((1 - weight) * of_class[a] + weight * of_class[b] + 0.5).floor()  # halves go up, as in `quantize`
+        return ((1 - weight) * of_class[a] + weight * of_class[b] + 0.5).floor()  # rounds halves up, as `quantize`
 
     kept, softened = places.CHECKPOINTS / "between.json", places.CHECKPOINTS / "softened.pt"
     what = [count, *(digests().get(name) for name in BETWEEN)]
     before = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
-    if before.get("what") != what:  # what other weights gave counts for nothing
+    if before.get("what") != what:  # points of other weights do not count
         softened.unlink(missing_ok=True)
         before = {"what": what, "points": {}}
         write_atomically(kept, json.dumps(before))
@@ -100,7 +99,7 @@ def figures_between(images, a, b, judge, neutral, train, limit) -> dict[str, lis
 
 
 def mean_and_error(values: torch.Tensor) -> tuple[float, float]:
-    """The mean and its standard error; that of a share as if one more were in and one more out, lest it be 0."""
+    """The mean and its standard error; for a share with one success and one failure added, so that it is never 0."""
     n = len(values)
     if values.dtype == torch.bool:
         share = (int(values.sum()) + 1) / (n + 2)
@@ -146,10 +145,10 @@ def ways() -> dict[str, tuple]:
 
 @torch.no_grad()
 def turning_points(model, a, b, weight=0.5, n=16, seed=0, *, steps=6, reader=None) -> torch.Tensor:
-    """Follow one noise from class `a` to class `b`, and stop where a reader finds the image to turn.
+    """Find, by bisection, the label weight at which a reader's verdict changes from class `a` to class `b`.
 
-    Image i keeps the noise of seed `seed + i`; its label's weight is found by bisection, in so many steps. Returned is
-    the drawing whose reading was nearest to the wanted weight. Arguments, result and errors as for `sample_between`.
+    Image i keeps the noise of seed `seed + i` in all steps. Returned is the drawing whose reading was nearest to the
+    wanted weight. Arguments, result and errors as for `sample_between`.
     """
     label, reader = pair_label(model, a, b, weight), reader_for(model, reader)
     n, steps = check_int("n", n, 1), check_int("steps", steps, 1)
@@ -170,7 +169,7 @@ def turning_points(model, a, b, weight=0.5, n=16, seed=0, *, steps=6, reader=Non
 
 @torch.no_grad()
 def resampled(model, a, b, weight=0.5, n=16, seed=0, *, particles=8, blocks=4, width=2.0) -> torch.Tensor:
-    """Sequential Monte Carlo: draw some rows, keep the beginnings that the network itself cannot decide on, go on.
+    """Sequential Monte Carlo: draw some rows, resample the partial images that the network finds undecided, go on.
 
     Each image has so many particles, drawn under the mixed label. After each block of rows a particle's potential is
     `exp(-(d / width)² / 2)`, d being `log p(x | b) - log p(x | a)` over the rows so far, less the log odds of `weight`;

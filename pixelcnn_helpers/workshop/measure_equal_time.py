@@ -24,12 +24,12 @@ BATCH_SIZE, LEARNING_RATE = 64, 2e-3
 def measure_equal_time(minutes: float = 25.0) -> dict:
     """Nats per pixel over seconds of training: our two stacks, the blog's network, and our stacks as masked squares.
 
-    All start from one seed, see the same batches, and learn by AdamW at the rate of our recipes; they take turns, so
-    that what else happens on the machine happens to all. minutes: for each.
+    All begin with one seed and get the same batches and the learning rate of our recipes. They take turns, so that
+    other load on the machine slows all of them alike. minutes: for each.
     """
     data, device = load_dataset("mnist"), get_accelerator().device
     check_compiler(device)
-    with same_randomness_after(device):  # dropout draws, too
+    with same_randomness_after(device):  # dropout draws random numbers
         torch.manual_seed(0)
         return {
             "minutes": minutes, "batch_size": BATCH_SIZE, "learning_rate": LEARNING_RATE,
@@ -38,7 +38,7 @@ def measure_equal_time(minutes: float = 25.0) -> dict:
 
 
 def curves_of_races(data, seconds: float) -> list[dict]:
-    """What `race` tells of each runner, as JSON: a dictionary each, with a list for every figure."""
+    """The figures that `race` yields for each network, as JSON: a dictionary each, with a list for every figure."""
     ours = GatedPixelCNN(**two_stacks(classes=10))
     blogs = ShortcutPixelCNN(**RECIPES["shortcut-mnist"].config)
     runners = [
@@ -65,11 +65,11 @@ def curves_of_races(data, seconds: float) -> list[dict]:
 
 
 def race(model, data, seconds: float, fast: bool, turns: int = 8) -> Iterator[dict]:
-    """Train for so many seconds in so many turns, and look up after each: seconds, steps, nats per pixel.
+    """Train for so many seconds in so many turns; after each turn yield seconds, steps and nats per pixel.
 
-    fast: as our recipes train, channels-last, in the precision that the processor is fast in, compiled; else as a
-    textbook does. The learning rate falls over the seconds as `fit` lets it fall over the steps. Compiling takes its
-    time; looking up, at 1,000 images that nobody trains on, does not count.
+    fast: as our recipes train, channels-last, in the precision that the processor is fast in, compiled; else contiguous
+    in float32. The learning rate falls over the seconds as in `fit` over the steps. Compilation counts as training
+    time; the measurement on 1,000 images that are not trained on does not.
     """
     trainer = Trainer(model, LEARNING_RATE, compile=fast, fast=fast)
     trained, held_out = slice(None, -2000), slice(-1000, None)

@@ -1,4 +1,4 @@
-"""`measure reach`: what it is worth how far a network sees."""
+"""`measure reach`: how nats and samples depend on a network's receptive field."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from .train import network_of, trained
 
 
 def measure_reach(epochs: int = 2) -> dict:
-    """Two networks of equal size and training, one that sees 11 rows and columns far, one that sees 27.
+    """Train two networks of equal size, one with a field of 11 rows and columns, one with 27, and compare them.
 
-    Nats of the test images, with the standard error of the difference; samples, and how many the judge reads as asked.
-    A training that is stopped goes on from its checkpoint the next time.
+    Measured are the nats of the test images, with the standard error of the difference, and the share of samples that
+    the judge reads as asked. A training that is stopped goes on from its checkpoint the next time.
     """
-    load_pretrained("judge-mnist")  # noticed now, rather than after an hour
+    load_pretrained("judge-mnist")  # raises now if it is not there, and not after an hour
     base = RECIPES["conditional-mnist"]
     data = load_dataset(base.data)
     test = quantize(data.test, base.config["levels"])

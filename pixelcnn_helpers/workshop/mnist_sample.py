@@ -8,7 +8,8 @@ import torch
 from PIL import Image, PngImagePlugin
 
 from ..checkpoint import write_atomically
-from ..data import SAMPLE, load_mnist
+from ..data import SAMPLE
+from ..studies.mnist import load_mnist
 
 PER_CLASS, COLUMNS = 100, 40
 

@@ -11,13 +11,13 @@ NEAR_AND_FAR = (1, 2, 4, 8, 1, 2, 4, 2)  # dilations: with a first 7×7, a field
 class Recipe:
     """A training: the network (class and arguments), the data, and how it is trained. `--set` changes any of it.
 
-    data: "mnist", "fashion", "emnist-letters" or "digits". held_out: so many training images, the last ones, are not
-    trained on: they say which epoch was a PixelCNN's best (a classifier keeps its last).
-    rotation: each image turned by up to so many degrees, other ones every time. drawn: black and white pixels, drawn
-    afresh as Bernoulli(x/255) every time. patience: stop after so many epochs without a better one (0: never).
-    compile: see `fit`. Classifiers know neither drawn nor patience nor compile.
-    start: a network that ships, whose weights to begin with. labels: "classes"; "softened", readings of `teacher-mnist`
-    at a temperature of 4; or "self-taught", in rounds, see `self_taught`, where so many images are wanted of each pair.
+    data: "mnist", "mnist-sample", "fashion", "emnist-letters" or "digits". held_out: so many training images, the last
+    ones, are not trained on; they decide which epoch of a PixelCNN is kept (a classifier keeps its last).
+    rotation: each image is rotated by up to so many degrees, anew in every epoch. drawn: pixels are drawn as
+    Bernoulli(x/255), anew in every epoch. patience: stop after so many epochs without a better one (0: never).
+    compile: see `fit`. Classifiers take neither drawn nor patience nor compile.
+    start: the name of a network that ships, for the initial weights. labels: "classes"; "softened", probabilities of
+    `teacher-mnist` at a temperature of 4; or "self-taught", see `self_taught`, with its `rounds` and `wanted`.
     """
 
     network: str

@@ -1,4 +1,4 @@
-"""Self-training: a network draws between classes, a teacher reads, and what it cannot decide is trained on."""
+"""Self-training: a network draws between two classes, and is trained on what a teacher finds undecided."""
 
 from __future__ import annotations
 
@@ -24,18 +24,20 @@ AT_ONCE = 128
 def self_taught(
     model, teacher, images, labels, *, rounds: int, wanted: int, checkpoint: Path, validation, **options
 ) -> History | None:
-    """Train a conditional network in place to draw what a teacher cannot decide, in rounds.
+    """Train a conditional network in place, in rounds, to draw digits between two classes.
 
-    In each round it draws between the classes until as many as are wanted for each of `PAIRS` are `undecided`, and a
-    tenth as many of every other pair. What all rounds kept, moved a little and read again, makes up half of what it is
-    then trained on, under the teacher's readings as labels; the other half are real images, under their own.
+    Each round has two parts. First the network draws until it has `wanted` undecided images for each of `PAIRS`, and a
+    tenth as many for every other pair (`Sieve.undecided`). Then it is trained. Half of the training images are shifted
+    copies of the images of all rounds, with the teacher's probabilities as labels; the other half are real images with
+    their own labels.
 
     images: integers of the model's levels `(N, C, H, W)`; labels: rows `(N, classes)`, one-hot. validation: a pair of
     them. options: as for `fit`.
-    checkpoint: what each round drew and trained is kept beside it (`files_of_rounds`), and not done again after a stop.
+    checkpoint: beside it lie the images and the weights of each round (`files_of_rounds`). After a stop, a finished
+    round is not repeated.
     Returns the history of all rounds, None if interrupted.
-    Raises ValueError where validation lacks a class, or where the teacher can decide all that is drawn.
-    After pseudo-labels, D.-H. Lee 2013.
+    Raises ValueError where validation lacks a class, or where no undecided image was drawn.
+    Source: pseudo-labels, D.-H. Lee 2013.
     """
     whole, kept, seed = History(), [], options.pop("seed", 0)
     model.to(get_accelerator().device)  # where `fit` will take it anyway: drawing is faster there
@@ -64,15 +66,16 @@ def self_taught(
 
 
 def files_of_rounds(checkpoint: Path) -> list[Path]:
-    """What `self_taught` has kept beside a checkpoint so far."""
+    """The files of images and weights that `self_taught` has written beside a checkpoint."""
     found = (file for kind in ("drawn", "round") for file in checkpoint.parent.glob(f"{checkpoint.stem}.{kind}-*"))
     return [file for file in found if file.suffix != ".lock"]
 
 
 class Sieve:
-    """What keeps the digits that a teacher cannot decide, and lets blots go that a network from before finds unlikely.
+    """Selects drawings that a teacher cannot decide and that are as likely as real images.
 
-    model: that network; images, labels: real ones of every class, of which 95 in 100 of each pair are likely enough.
+    model: the network before self-training, which computes the likelihood. images, labels: real ones of every class;
+    a drawing is likely enough if its nats are below the 95th percentile of the real images of its pair.
     """
 
     def __init__(self, model, teacher, images, labels):
@@ -83,9 +86,9 @@ class Sieve:
         self.classes, self.nats = labels.argmax(1), nats(model, images, labels)
 
     def all_pairs(self, model, wanted: int, seed: int, path: Path) -> tuple[torch.Tensor, torch.Tensor]:
-        """`undecided` of every pair of classes, one after another: a tenth as many outside `PAIRS`.
+        """The `undecided` drawings of every pair of classes; a tenth as many for a pair outside `PAIRS`.
 
-        path: a file that keeps them, pair by pair, and is gone on with.
+        path: a file to which each pair is added when it is finished, and from which a stopped call goes on.
         """
         kept = load_file(path) if path.exists() else {}
         pairs = list(combinations(range(model.classes), 2))
@@ -100,11 +103,12 @@ class Sieve:
 
     @torch.no_grad()
     def undecided(self, model, a: int, b: int, wanted: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Draw under labels from three quarters `a` to three quarters `b`, and keep what the teacher cannot decide.
+        """Draw with labels from three quarters of `a` to three quarters of `b`, and select undecided drawings.
 
-        Kept is what its `steady_reading` finds on the pair by more than 0.9, and leaning by 0.1 … 0.9, if it is likely
-        enough under the better of the two classes. It ends with as many as are wanted, or after `MOST` times as many
-        drawings. Returns images, uint8 `(K, C, H, W)`, and their readings `(K, classes)`, K at most `wanted`.
+        A drawing is selected if the teacher's `steady_reading` gives the pair more than 0.9 and leans by 0.1 … 0.9, and
+        if it is likely enough under the more probable of the two classes. The search ends with `wanted` drawings, or
+        after `MOST` times as many attempts. Returns images, uint8 `(K, C, H, W)`, and their readings `(K, classes)`, K
+        at most `wanted`.
         """
         limit = self.nats[(self.classes == a) | (self.classes == b)].quantile(0.95)
         images, readings, draws = [], [], torch.Generator().manual_seed(seed)
@@ -131,9 +135,9 @@ class Sieve:
 
 
 def moved_copies(images, readings, teacher, levels: int, count: int, generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """So many copies, each moved by up to two pixels, with readings of their own; those now decided are left out.
+    """`count` copies, each shifted by up to two pixels and read again; copies that are decided now are left out.
 
-    Raises ValueError if nothing is left to copy.
+    Raises ValueError without images.
     """
     if not len(images):
         raise ValueError("the network drew nothing that the teacher cannot decide: a larger wanted may help")
@@ -149,7 +153,7 @@ def moved_copies(images, readings, teacher, levels: int, count: int, generator) 
 
 
 def softened(teacher, images: torch.Tensor, levels: int, temperature: float) -> torch.Tensor:
-    """A teacher's readings as labels `(N, classes)`, its logits divided by a temperature: doubts become visible.
+    """A teacher's probabilities as labels `(N, classes)`, its logits divided by a temperature above 1.
 
     Source: Hinton, Vinyals, Dean 2015, arXiv 1503.02531, equation 1.
     """
@@ -157,7 +161,7 @@ def softened(teacher, images: torch.Tensor, levels: int, temperature: float) -> 
 
 
 def append(whole: History, part: History) -> None:
-    """Put the history of a further training behind that of those before."""
+    """Append the history of one round to that of the rounds before."""
     steps, seconds = (whole.steps[-1], whole.seconds[-1]) if whole.steps else (0, 0.0)
     whole.steps += [steps + step for step in part.steps]
     whole.seconds += [seconds + second for second in part.seconds]

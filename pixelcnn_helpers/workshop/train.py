@@ -22,11 +22,9 @@ from .data import as_seen, augmentation, label_rows
 from .evaluate import measured, told
 from .hardware import hardware, versions
 from .publish import publish
-from .recipes import Recipe, recipe_called
+from .recipes import LABELS, Recipe, recipe_called
 from .self_training import files_of_rounds, self_taught, softened
 from .settings import changed, settings_of
-
-LABELS = ("classes", "softened", "self-taught")
 
 
 def train(name: str, resume: bool = False, settings: Iterable[str] = (), folder: Path | None = None) -> Path | None:
