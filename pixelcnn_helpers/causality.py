@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from .checks import check_finite, check_int, check_labels, check_size
+from .checks import check_finite, check_int, check_labels, check_module, check_size
 from .models import AutoregressiveModel, at_least_float32, device_of, evaluating
 
 COLOURS = ("red", "green", "blue")
@@ -121,9 +121,7 @@ def effective_receptive_field(model, row: int, col: int, size, labels=None) -> n
         if tuple(outputs.shape[-2:]) != size:
             raise ValueError(f"model must keep the size {size}, got {tuple(outputs.shape[-2:])}: are layers padded?")
         check_finite(outputs.amax(1))  # a copy in float64 could hide it
-    twin = _twin(model, lambda twin: _on_floats(twin, inputs[:1], labels))
-    with evaluating(twin), _Tested(twin):
-        gradient = _gradient(twin, inputs, labels, lambda outputs: outputs[..., row, col])
+    gradient = _gradient(model, inputs, labels, lambda outputs: outputs[..., row, col])
     strength = gradient.abs().sum((0, 1))
     return (strength / strength.sum().clamp_min(1e-300)).numpy()
 
@@ -151,8 +149,7 @@ def _reach(model) -> int:
 
 def _shape(model, channels, levels, size) -> tuple[int, int, tuple[int, int]]:
     """The channels, levels and size of the test images."""
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    check_module(model)
     own_channels, own_levels = getattr(model, "channels", None), getattr(model, "levels", None)
     channels = check_int("channels", (own_channels or 1) if channels is None else channels, 1)
     levels = check_int("levels", (own_levels or 4) if levels is None else levels, 2)
@@ -173,8 +170,7 @@ def _position(row, col, size) -> tuple[int, int, tuple[int, int]]:
 
 def _float_channels(model) -> int:
     """The channels of the floats that a model's `logits` or a stack of layers takes."""
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    check_module(model)
     if isinstance(model, AutoregressiveModel):
         return model.channels
     first = next((layer for layer in model.modules() if hasattr(layer, "in_channels")), None)
@@ -254,11 +250,8 @@ def _by_perturbation(model, channels, levels, size, labels, onwards=None, trials
         logits = at_least_float32(logits)
         return logits.clamp_min(torch.finfo(logits.dtype).min).permute(0, 3, 4, 2, 1).flatten(1, 3)
 
-    def random_images():
-        return torch.randint(levels, (trials, len(index)), generator=generator)
-
     def moved(module, group):  # changes of a group of inputs, (group, positions) -> of the outputs, the same
-        base = random_images()
+        base = torch.randint(levels, (trials, len(index)), generator=generator)
         reference = logits_of(module, base)
         steps = torch.randint(1, levels, (len(group), *base.shape), generator=generator)  # never to the same level
         changed = (base + steps * group[:, None]) % levels  # (group, trials, positions)
@@ -268,7 +261,7 @@ def _by_perturbation(model, channels, levels, size, labels, onwards=None, trials
         noise = 32 * limits.eps * reference[reference > limits.min].abs().max()
         return ((logits - reference).abs().amax((1, 3)) > noise).cpu()
 
-    twin = _twin(model, lambda twin: logits_of(twin, random_images()))
+    twin = _twin(model, lambda twin: logits_of(twin, torch.zeros(1, len(index), dtype=torch.long)))
     found = torch.zeros_like(changes)
     for open_relus in (False,) if isinstance(model, AutoregressiveModel) else (False, True):  # that has gradients
         try:
@@ -290,9 +283,7 @@ def _by_gradient(model, channels, levels, size, labels, positions, up_to=False) 
     inputs = model.scale(images)
     index = torch.arange(size[0] * size[1] * channels)
     wanted = index <= positions[:, None] if up_to else index == positions[:, None]
-    twin = _twin(model, lambda twin: _on_floats(twin, inputs[:1], labels))
-    with evaluating(twin), _Tested(twin, open_relus=True):
-        gradient = _gradient(twin, inputs, labels, lambda x: x.permute(0, 3, 4, 2, 1).flatten(1, 3)[wanted])
+    gradient = _gradient(model, inputs, labels, lambda x: x.permute(0, 3, 4, 2, 1).flatten(1, 3)[wanted], True)
     return gradient.permute(0, 2, 3, 1).flatten(1).cpu() != 0
 
 
@@ -305,10 +296,12 @@ def _on_floats(module, x: torch.Tensor, labels) -> torch.Tensor:
     return module.logits(x, None if labels is None else labels.to(x, copy=True).expand(len(x), -1))
 
 
-def _gradient(module, x: torch.Tensor, labels, choose) -> torch.Tensor:
+def _gradient(model, x: torch.Tensor, labels, choose, open_relus: bool = False) -> torch.Tensor:
     """The gradient of a random weighting of the chosen outputs, so that none cancels another; as `x`."""
-    x = x.detach().to(next(module.parameters(), x)).requires_grad_()
-    outputs = choose(_on_floats(module, x, labels))
+    twin = _twin(model, lambda twin: _on_floats(twin, x[:1], labels))
+    x = x.detach().to(next(twin.parameters(), x)).requires_grad_()
+    with evaluating(twin), _Tested(twin, open_relus):
+        outputs = choose(_on_floats(twin, x, labels))
     weights = torch.rand(outputs.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64) + 0.5
     (gradient,) = torch.autograd.grad((outputs * weights.to(outputs)).sum(), x)
     check_finite(gradient)

@@ -109,10 +109,14 @@ def check_labels(labels, count: int, classes: int, name: str = "labels", values:
         raise ValueError(f"{name} must sum to 1 in every row, got a sum of {sums[(sums - 1).abs().argmax()]:g}")
 
 
-def check_model(model, wanted: str = "be asked for images") -> tuple[int, int, int]:
-    """The `(channels, levels, classes)` that a model carries; they say what its logits mean."""
+def check_module(model) -> None:
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {_described(model)}")
+
+
+def check_model(model, wanted: str = "be asked for images") -> tuple[int, int, int]:
+    """The `(channels, levels, classes)` that a model carries; they say what its logits mean."""
+    check_module(model)
     missing = [name for name in ("channels", "levels") if not hasattr(model, name)]
     if missing:
         raise TypeError(f"model cannot {wanted}: {type(model).__name__} carries no {' and no '.join(missing)}")
@@ -138,13 +142,14 @@ def check_logits(logits: torch.Tensor, images: torch.Tensor, levels: int) -> tor
 
 
 def check_finite(values: torch.Tensor) -> None:
-    """What a model computed. It waits for a GPU.
+    """Nothing that a model computed may be NaN or infinite. (The look at it waits for a GPU.)
 
     Where -inf forbids a level, give the largest logit of each value: NaN and +inf reach it from any level, and -inf
     means that all levels are forbidden.
     """
     if not values.isfinite().all():
-        raise ValueError("model must return finite logits, got NaN or infinity: its training diverged")
+        fix = "its training diverged, or its precision overflows"
+        raise ValueError(f"model must return finite logits, got NaN or infinity: {fix}")
 
 
 def _described(value) -> str:

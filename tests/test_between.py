@@ -96,6 +96,24 @@ def test_bayes_rule_gives_the_mixture_of_whole_images():
     torch.testing.assert_close(nats(MixedClasses(model, restore=-1), images, LABELS), wanted)
 
 
+def test_bayes_rule_in_half_precision():
+    """The log probabilities of what was drawn are summed in float32, whatever the network computes in."""
+    model, images = conditional().bfloat16(), integers((4, 1, 28, 28), 3)
+    each = torch.stack([-nats(model, images, one_hot([c]).expand(4, -1)) for c in range(3)], 1)
+    wanted = -(each + LABELS.double().log()).logsumexp(1)
+    torch.testing.assert_close(nats(MixedClasses(model, restore=-1), images, LABELS), wanted, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("method", ["cached", "guess"])
+def test_mixed_predictions_in_half_precision_choose_in_float32(method):
+    """All levels are equally likely, so their mean is 127.5; rounded noise prefers the first of several."""
+    model = GatedPixelCNN(levels=256, features=4, blocks=1, classes=3)
+    nn.init.zeros_(model.head.weight), nn.init.zeros_(model.head.bias)
+    mixed = MixedClasses(model.bfloat16(), restore=0.5)
+    images = sample(mixed, labels=LABELS[:1].expand(200, -1), size=(16, 16), method=method)
+    assert abs(images.double().mean().item() - 127.5) < 3 * ((256**2 - 1) / 12 / images.numel()) ** 0.5
+
+
 def test_steering_leans_towards_the_class_that_lost():
     model, images = conditional(), integers((1, 1, 6, 5), 3)
     label = soft_label({0: 0.5, 1: 0.5}, 3)

@@ -821,11 +821,11 @@ def test_ctrl_c_in_any_function_once_or_twice(tmp_path, monkeypatch, ctrl_c, eve
     _, calls = pressed_in(monkeypatch, setting, path)
     path.unlink()
     assert calls > 60
-    for number in range(1, calls + 1, 3 if setting == "all" else 7):
-        first = ("before", "after")[number % 2], number
-        for second in ((), (first,), (("after", number + number % 3 + 1),))[number % 3 :: 3]:
-            history, _ = pressed_in(monkeypatch, setting, path, first, *second)
-            check_resume(tmp_path, setting, undisturbed, history)
+    for index, number in enumerate(range(1, calls + 1, 3 if setting == "all" else 7)):
+        first = ("before", "after")[index % 2], number
+        second = ((), (first,), (("after", number + index % 4 + 1),))[index % 3]
+        history, _ = pressed_in(monkeypatch, setting, path, first, *second)
+        check_resume(tmp_path, setting, undisturbed, history)
 
 
 def test_ctrl_c_again_and_again(tmp_path, monkeypatch, ctrl_c):

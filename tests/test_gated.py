@@ -402,4 +402,5 @@ def test_trains_and_draws_digits_on_request():
     drawn = sample(model, labels=soft_label({1: 0.5, 7: 0.5}, 10).expand(3, 10))
     assert drawn.shape == (3, 1, *images.shape[-2:])
     assert not torch.equal(drawn[0], drawn[1])
-    assert sum(isinstance(layer, MaskedConv2d) for layer in model.modules()) == 2 + 3  # residuals but the last, skip, hidden, head
+    masked = [layer for layer in model.modules() if isinstance(layer, MaskedConv2d)]
+    assert len(masked) == 2 + 3  # the residuals but the last, skip, hidden and head

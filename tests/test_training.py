@@ -1,5 +1,6 @@
 """fit: what it learns, what it keeps, how it stops and goes on, alone and in two processes."""
 
+import copy
 import io
 import math
 import os
@@ -11,11 +12,12 @@ import subprocess
 import sys
 import textwrap
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from conftest import ConditionalToy, integers, one_hot, refused
+from conftest import ConditionalToy, assert_clear, integers, one_hot, refused
 from torch import nn
 
 from pixelcnn_helpers import (
@@ -32,6 +34,7 @@ from pixelcnn_helpers.training import NoCompiler, Trainer
 from pixelcnn_helpers.workshop.hardware import hardware
 
 IMAGES, HELD = integers((24, 1, 5, 4), 3), integers((10, 1, 5, 4), 3, seed=1)
+LABELS = one_hot(torch.arange(24) % 3)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -457,6 +460,98 @@ def test_without_a_compiler_nothing_is_touched(tmp_path, monkeypatch, lazy):
     assert quick(model).steps == [3, 6]  # compile=False is of use
 
 
+@pytest.mark.parametrize("kind", ["plain", "toy", "gated"])
+def test_the_loss_is_compiled_as_one_graph(monkeypatch, kind):
+    """With labels and dropout, too. A look at values inside `forward` would break the graph."""
+    graphs, compile = [], torch.compile
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph
+
+    def compiled(module):
+        return compile(module, backend=backend, fullgraph=True)
+
+    make = {"plain": small, "toy": toy, "gated": lambda: GatedPixelCNN(levels=3, features=4, blocks=2, classes=3)}[kind]
+    labels = None if kind == "plain" else LABELS
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    model = make()
+    plain = copy.deepcopy(model)
+    monkeypatch.setattr(torch, "compile", compiled)
+    history = quick(model, labels=labels, compile=True)
+    assert len(graphs) == 2  # one of the check for a compiler, one of the loss
+    assert history.train == pytest.approx(quick(plain, labels=labels).train, rel=1e-2)
+
+
+# modes of torch, weights and gradients
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_modes_without_gradients_change_nothing(tmp_path, mode):
+    """Not even where the images and labels were made in such a mode; the mode stays as it was."""
+    plain, model, path = toy(), toy(), tmp_path / "model.pt"
+    options = {"epochs": 3, "validation": (HELD, LABELS[:10])}
+    history = quick(plain, IMAGES, LABELS, augment=flipped, **options)
+    with mode():
+        images, labels = IMAGES.to(torch.uint8), LABELS.clone()
+        held = {**options, "validation": (HELD.clone(), labels[:10])}
+        quick(model, images, labels, augment=flipped, checkpoint=path, callback=Stop(after=1), **held)
+        found = quick(model, images, labels, augment=flipped, checkpoint=path, **held)
+        assert not torch.is_grad_enabled()
+        assert torch.is_inference_mode_enabled() == (mode is torch.inference_mode)
+    assert same(model, plain)
+    assert found.train == history.train and found.validation == history.validation
+    assert not any(value.is_inference() for value in model.state_dict().values())
+    quick(model, IMAGES, LABELS)  # its weights can still be trained
+
+
+def test_frozen_weights_stay_and_the_others_are_trained(tmp_path):
+    def make(seed=0):
+        model = toy(seed)
+        model.first.requires_grad_(False)
+        return model
+
+    model, resumed, path = make(), make(seed=99), tmp_path / "model.pt"
+    model.first.weight.grad = torch.ones_like(model.first.weight)  # of an earlier training
+    quick(model, labels=LABELS)
+    quick(make(), labels=LABELS, checkpoint=path, callback=Stop(after=1))
+    quick(resumed, labels=LABELS, checkpoint=path)
+    changed = {name for name, value in toy().state_dict().items() if not torch.equal(value, model.state_dict()[name])}
+    assert changed == {"shift.weight", "shift.bias", "last.weight", "last.bias"}
+    assert same(resumed, model)
+
+
+def test_labels_that_carry_a_gradient():
+    plain, model = toy(), toy()
+    labels = LABELS.clone().requires_grad_()
+    quick(plain, labels=LABELS)
+    quick(model, labels=labels * 1, validation=(HELD, labels[:10]), epochs=2)
+    quick(model, labels=labels)
+    assert labels.grad is None
+
+
+def test_double_precision():
+    model = toy().double()
+    assert quick(model, labels=LABELS, validation=(HELD, LABELS[:10])).steps == [3, 6]
+    assert all(weight.dtype == torch.float64 for weight in model.parameters())
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_the_random_state_of_apples_gpus_is_left_alone(monkeypatch, raises):
+    state = [torch.tensor([1, 2])]
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda: state[0].clone())
+    monkeypatch.setattr(torch.mps, "set_rng_state", lambda new: state.__setitem__(0, new))
+    here = torch.get_rng_state()
+    with nullcontext() if not raises else pytest.raises(KeyError), training.same_randomness_after(torch.device("mps")):
+        torch.rand(3)
+        state[0] = torch.tensor([3, 4])
+        if raises:
+            raise KeyError
+    assert torch.equal(state[0], torch.tensor([1, 2]))
+    assert torch.equal(torch.get_rng_state(), here)
+
+
 # Ctrl-C
 
 
@@ -510,7 +605,6 @@ def test_an_error_in_a_callback_is_the_callers_but_the_model_is_whole():
 # checkpoints
 
 
-LABELS = one_hot(torch.arange(24) % 3)
 OPTIONS = {"epochs": 4, "validation": (HELD, LABELS[:10]), "augment": flipped}
 
 
@@ -858,6 +952,17 @@ def test_two_processes(tmp_path):
         for figures in ("steps", "validation", "train"):
             assert first[name][figures] == second[name][figures]
     assert same(first["whole"]["state"], first["resumed"]["state"])
+
+
+def test_fewer_images_than_processes(monkeypatch):
+    device = torch.device("cpu")
+    crowd = SimpleNamespace(
+        device=device, num_processes=25, process_index=0, wait_for_everyone=lambda: None, autocast=nullcontext
+    )
+    monkeypatch.setattr(training, "get_accelerator", lambda: crowd)
+    model = small()
+    assert_clear(lambda: quick(model), ValueError, "images must be one at least for each of 25 processes, got 24")
+    assert same(model, small())
 
 
 def test_a_training_that_diverges_says_so_and_keeps_the_best_weights():
