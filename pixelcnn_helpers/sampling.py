@@ -63,21 +63,20 @@ def sample(
         raise ValueError(f'start must be None, except with method="guess", got one with method={method!r}')
 
     task = _Task(model, n, labels, size, seed, temperature, known)
-    images, mask = task.images, task.mask
+    images, mask, some_known = task.images, task.mask, task.some_known
     with evaluating(model):
         way = _WholePasses(task) if method == "naive" else incremental(model, task.labels, len(images), task.size)
         for row, noise in task.rows(progress):  # noise: (W, C, n, levels)
             way.row(row)
-            highest = []
+            scores = []  # logits and noise of each value of the row, (n, levels)
             for col, channel in product(range(task.size[1]), range(task.channels)):
-                scores = way.pixel(col, channel) + noise[col, channel]  # (n, levels)
-                score, drawn = scores.max(1)  # (n,)
-                highest.append(score)
-                if task.some_known:
+                scores.append(way.pixel(col, channel) + noise[col, channel])
+                drawn = scores[-1].argmax(1)  # (n,)
+                if some_known:
                     drawn = torch.where(mask[:, channel, row, col], images[:, channel, row, col], drawn)
                 images[:, channel, row, col] = drawn
                 way.put(col, channel, drawn)
-            check_finite(torch.stack(highest))
+            check_finite(torch.stack(scores).amax(2))
     return images
 
 
@@ -179,9 +178,10 @@ def row_noise(generators: Sequence[torch.Generator], width: int, channels: int, 
     Call it once for each row, from the top: it draws `torch.rand(width, channels, levels)` from each generator. The
     level that maximises logit + noise is distributed as the softmax of the logits (the Gumbel-max trick).
     """
-    shape = (width, channels, levels)
-    uniform = torch.stack([torch.rand(shape, generator=one, dtype=torch.float32) for one in generators], 2)
-    return uniform.clamp_min_(1e-37).log_().neg_().log_().neg_()
+    uniform = torch.empty(len(generators), width, channels, levels, dtype=torch.float32)
+    for one, generator in zip(uniform, generators, strict=True):
+        torch.rand(one.shape, generator=generator, out=one)
+    return uniform.clamp_min_(1e-37).log_().neg_().log_().neg_().permute(1, 2, 0, 3)
 
 
 def _seeds(seed, n, labels, given) -> list[int]:

@@ -94,10 +94,10 @@ def fit(
         accelerator = get_accelerator()
         device, processes, rank = accelerator.device, accelerator.num_processes, accelerator.process_index
         accelerator.wait_for_everyone()  # the main process may still be saving an earlier training
-        with interrupt.held():  # so that what is locked is released
+        with interrupt.held():  # so that a lock is always released
             file = contexts.enter_context(closing(Checkpoint(checkpoint, writes=rank == 0)))
-        for context in (same_randomness_after(device), torch.inference_mode(False), torch.enable_grad()):
-            contexts.enter_context(context)
+        contexts.enter_context(same_randomness_after(device))
+        contexts.enter_context(torch.inference_mode(False))  # it switches gradients on, too
         with accelerator.autocast():  # raises for logits of another shape
             nats(model, torch.zeros_like(images[:1]), None if labels is None else labels[:1])
         if len(images) < processes:
@@ -108,9 +108,6 @@ def fit(
         # integers in the memory of the device, indexed by batch
         images = images.to(device, torch.uint8 if levels <= 256 else torch.int32)
         labels = None if labels is None else labels.detach().to(device, weights[0].dtype)
-        if validation is not None:
-            held_images = held_images.to(images.dtype)
-            held_labels = None if labels is None else held_labels.to(labels.dtype)
         parts = model.state_dict(keep_vars=True).items()
         plan = {
             "model": type(model).__name__, "config": repr(getattr(model, "config", None)),
@@ -127,7 +124,7 @@ def fit(
         # learned: the sum of the losses since the history's last entry, which was written at step `since`
         start = {"step": 0, "history": asdict(History()), "best": None, "learned": 0.0, "since": 0, "seconds": 0.0}
         step, history, best, learned, since, seconds = file.read(plan, start).values()
-        trainer = Trainer(model, float(learning_rate), compile=compile)  # nothing was changed before
+        trainer = Trainer(model, float(learning_rate), compile=compile)  # the model was not changed before
         with interrupt.held():
             file.load(model, trainer.optimizer)
         history = History(**history | {"interrupted": False})

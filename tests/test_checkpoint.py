@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 from collections import Counter
@@ -23,6 +24,7 @@ from test_training import (
     HELD,
     IMAGES,
     LABELS,
+    Failing,
     Stop,
     _on_the_cpu,  # noqa: F401, a fixture
     copied,
@@ -151,7 +153,7 @@ def test_a_digest_tells_values_shapes_and_types_apart():
     others = [
         x, x.view(2, 3), x.int(), x.float(), x.flip(0), x[:5], None, (), (x, x), (x, None), [1, 2], [12], {"a": 1},
         {"a": 2}, {"b": 1}, {"a": x}, {"a": {"b": x}}, 1, 1.0, "1", True, (1, (2,)), ((1,), 2), torch.tensor(1.0),
-        torch.tensor(float("nan")), torch.zeros(0), torch.zeros(0, 2),
+        torch.tensor(float("nan")), torch.zeros(0), torch.zeros(0, 2), torch.zeros(2), torch.zeros(2).int(),
     ]  # fmt: skip
     found = [digest(other) for other in others]
     assert len(set(found)) == len(others)
@@ -191,7 +193,7 @@ def frozen(seed=0):
         ({"images": IMAGES.flip(3)}, {"pixels", "augmentation"}),  # of the same sum
         ({"images": torch.cat([IMAGES[:20], IMAGES[20:].flip(3)])}, {"pixels"}),
         ({"images": IMAGES.view(24, 1, 4, 5)}, {"images", "pixels", "augmentation"}),
-        ({"model": lambda: toy().double()}, {"precision", "layers", "labels", "validation labels"}),
+        ({"model": lambda: toy().double()}, {"precision", "layers", "labels"}),
         ({"model": frozen}, {"weights", "layers"}),
         ({"learning_rate": 0.5}, {"learning_rate"}),
         ({"learning_rate": 1e-4, "seed": 1}, {"seed", "augmentation"}),  # a lower rate is no reason
@@ -215,8 +217,8 @@ def test_a_checkpoint_of_another_training(tmp_path, change, differ):
 def test_the_same_values_in_other_types_are_the_same_training(tmp_path, undisturbed):
     path, resumed = tmp_path / "model.pt", toy(seed=99)
     trained("all", checkpoint=path, callback=Stop(after=1))
-    validation = HELD.to(torch.uint8), HELD_LABELS.double()
-    quick(resumed, IMAGES.int(), LABELS.double(), validation=validation, augment=flipped, checkpoint=path)
+    options = {"validation": (HELD, HELD_LABELS), "augment": flipped, "checkpoint": path}
+    quick(resumed, IMAGES.int(), LABELS.double(), **options)
     assert same(resumed, undisturbed["all"][0])
 
 
@@ -264,8 +266,9 @@ def test_what_is_not_finite_never_replaces_a_checkpoint(
     with monkeypatch.context() as patch:
         patch.setattr(training, "SAVE_EVERY", save_every)
         Diverging(patch, at, what, pressed)
-        words = f"step {at if save_every < 0 or pressed else 2 * EPOCH}: lower learning_rate ({path} is from before, and goes on at a lower rate)"
-        with refused(FloatingPointError, words):
+        noticed = at if save_every < 0 or pressed else 2 * EPOCH
+        words = f"({path} is from before, and goes on at a lower rate)"
+        with refused(FloatingPointError, f"step {noticed}: lower learning_rate {words}"):
             trained(checkpoint=path, learning_rate=0.02)
     assert step_in(path) == kept
     with refused(ValueError, "is of another training (learning_rate 0.02 there, 0.03 here)"):
@@ -591,14 +594,22 @@ def test_a_folder_that_became_read_only(tmp_path, monkeypatch, undisturbed):
     assert same(model, undisturbed["plain"][0])
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_folder(tmp_path):
-    trained(checkpoint=tmp_path / "model.pt")
-    tmp_path.chmod(0o500)
-    try:
-        assert_clear(lambda: trained(checkpoint=tmp_path / "model.pt"), ValueError, "cannot be written", "Permission")
-    finally:
-        tmp_path.chmod(0o700)
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs the permissions of Unix")
+def test_a_read_only_folder():
+    """As another user where root runs the tests, who may write everywhere."""
+    is_root = os.geteuid() == 0
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "model.pt"
+        trained(checkpoint=path)
+        path.parent.chmod(0o555)
+        try:
+            os.seteuid(65534 if is_root else os.geteuid())
+            for name in (path, path.with_name("other.pt"), path.parent / "below" / "model.pt"):
+                words = f"checkpoint {name} cannot be written", "Permission denied"
+                assert_clear(lambda name=name: trained(checkpoint=name), ValueError, *words)
+        finally:
+            os.seteuid(0 if is_root else os.geteuid())
+            path.parent.chmod(0o700)
 
 
 @pytest.mark.parametrize(
@@ -914,16 +925,65 @@ def test_ctrl_c_after_the_last_step_is_not_lost(tmp_path, monkeypatch, ctrl_c, u
     check_resume(tmp_path, "plain", undisturbed, None)
 
 
-def test_ctrl_c_before_the_first_step(tmp_path, monkeypatch, ctrl_c, undisturbed, capsys):
-    path, model = tmp_path / "model.pt", toy()
+@pytest.mark.parametrize("presses", [1, 2])
+def test_ctrl_c_before_the_first_step(tmp_path, ctrl_c, capsys, presses):
+    """The first one waits until the training begins, the second one does not."""
+    model, calls = toy(), []
 
     def augment(images, generator):
-        press()
+        calls.append(len(images))
+        for _ in range(presses):
+            press()
+        calls.append("went on")
         return images
 
-    assert quick(model, labels=LABELS, augment=augment, checkpoint=path).interrupted
+    options = {"labels": LABELS, "augment": augment, "checkpoint": tmp_path / "model.pt"}
+    if presses == 1:
+        assert quick(model, **options).interrupted
+        assert capsys.readouterr().out == "Stopped after 0 of 6 steps; what was learned so far is kept.\n"
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            quick(model, **options)
+    assert calls == [8, "went on"][: 3 - presses]
     assert same(model, toy())
-    assert capsys.readouterr().out == "Stopped after 0 of 6 steps; what was learned so far is kept.\n"
+
+
+def test_ctrl_c_while_a_checkpoint_is_loaded(tmp_path, monkeypatch, ctrl_c):
+    """The model then has all its weights, or none of them."""
+    path, model = tmp_path / "model.pt", toy(seed=99)
+    load, calls = nn.Module._load_from_state_dict, itertools.count()
+
+    def presses(*args):
+        if next(calls) == 1:
+            press()
+            press()
+        return load(*args)
+
+    trained("all", checkpoint=path, callback=Stop(after=1))
+    with monkeypatch.context() as patch:
+        patch.setattr(nn.Module, "_load_from_state_dict", presses)
+        with pytest.raises(KeyboardInterrupt):
+            quick(model, checkpoint=path, **SETTINGS["all"][1])
+    assert same(model, torch.load(path, weights_only=True)["model"])
+
+
+def test_the_best_weights_of_a_stop_are_not_those_of_an_epoch(tmp_path, monkeypatch):
+    """They are returned after the stop. The resumed training does without them, as if nobody had stopped it."""
+    path, weights = tmp_path / "model.pt", []
+
+    def run(*validation, seed=0, augment=flipped, **options):
+        found = iter(validation)
+        monkeypatch.setattr(training, "bits_per_dim", lambda model, *_: (weights.append(copied(model)), next(found))[1])
+        return trained("all", seed, augment=augment, **options)
+
+    unbroken, _ = run(2.0, 3.0)
+    assert same(unbroken, weights[0])
+    stopped, history = run(2.0, 1.0, augment=Failing(KeyboardInterrupt), checkpoint=path)
+    assert history.validation == [2.0, 1.0]
+    assert same(stopped, weights[3]) and not same(stopped, unbroken)
+    resumed, history = run(3.0, seed=99, checkpoint=path)
+    assert history.validation == [2.0, 1.0, 3.0]
+    assert same(resumed, unbroken)
 
 
 @pytest.mark.parametrize("raises", [True, False])
