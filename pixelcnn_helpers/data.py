@@ -73,7 +73,7 @@ def soft_label(weights: dict[int, float], classes: int) -> torch.Tensor:
     classes = check_int("classes", classes, 1)
     if not isinstance(weights, dict):
         raise TypeError(f"weights must be a dictionary {{class: weight}}, got {type(weights).__name__}")
-    row = torch.zeros(1, classes)
+    row = torch.zeros(1, classes, dtype=torch.float32)
     for index, weight in weights.items():
         if check_int("a class in weights", index, 0) >= classes:
             raise ValueError(f"weights must name classes 0 … {classes - 1}, got {index}")

@@ -614,3 +614,11 @@ def test_soft_label_forgives_rounding_alone():
 def test_bad_soft_labels(weights, classes, error, words):
     with refused(error, *words):
         soft_label(weights, classes)
+
+
+def test_a_label_is_float32_whatever_torchs_default():
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert soft_label({1: 1.0}, 3).dtype == torch.float32
+    finally:
+        torch.set_default_dtype(torch.float32)
