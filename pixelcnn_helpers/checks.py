@@ -5,9 +5,9 @@ They stand where a user hands something over, and nowhere further inside.
 
 from __future__ import annotations
 
+import math
 import numbers
 import operator
-import sys
 
 import torch
 
@@ -31,9 +31,13 @@ def check_number(name: str, value, minimum: float = 0.0) -> float:
     """A finite number of at least `minimum`; a boolean is refused."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number, got {_described(value)}")
-    if not minimum <= value <= sys.float_info.max:
+    try:
+        number = float(value)
+    except OverflowError:  # an integer that is larger than any float
+        number = math.inf
+    if not minimum <= number < math.inf:
         raise ValueError(f"{name} must be finite and at least {minimum:g}, got {value}")
-    return float(value)
+    return number
 
 
 def check_positive(name: str, value) -> float:

@@ -264,7 +264,8 @@ def opened(cells: list[str], folder: Path):
     nbformat.write(book, folder / "slider.ipynb")
     before = set(psutil.Process().children(recursive=True))
     with Browser(folder / "lab") as browser, browser.notebook(folder / "slider.ipynb") as page:
-        assert page.errors() == []
+        found = page.errors()
+        assert not found, found
         yield page
         started = set(psutil.Process().children(recursive=True)) - before
     assert len(started) > 3  # Lab, its kernel, Playwright, Chromium

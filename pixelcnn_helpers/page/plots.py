@@ -94,6 +94,9 @@ def animate(figures: Iterable[Figure], alt: str, milliseconds: int = 400) -> Non
     if check_int("milliseconds", milliseconds, 1) > 16_000:
         raise ValueError(f"milliseconds must be at most 16000, the longest that a PNG can hold, got {milliseconds}")
     alt, frames, buffer = _alt(alt), _frames(figures), io.BytesIO()
+    sizes = sorted({frame.size for frame in frames})
+    if len(sizes) > 1:
+        raise ValueError(f"figures must all be of one size, got figures of {sizes[0]} and of {sizes[1]} pixels")
     durations = [4 * milliseconds] + [milliseconds] * (len(frames) - 1)
     frames[0].save(buffer, "PNG", save_all=True, append_images=frames[1:], duration=durations, loop=0)
     put(buffer.getvalue(), alt)
@@ -134,7 +137,7 @@ def frame_slider(figures: Mapping[str, Figure], alt: str, begin: int = 0) -> Non
 
 
 def _frames(figures: Iterable[Figure]) -> list[Pillow.Image]:
-    """Figures as pictures of one size each, and in few colours, which keeps them small."""
+    """Figures as uncropped pictures in few colours, which keeps them small."""
     if not isinstance(figures, Iterable):
         raise TypeError(f"figures must be several matplotlib Figures, got {_short(figures)}")
     figures = list(figures)
@@ -142,11 +145,7 @@ def _frames(figures: Iterable[Figure]) -> list[Pillow.Image]:
         raise ValueError("figures must hold at least one figure, got none")
     for index, figure in enumerate(figures):
         check_figure(f"figures[{index}]", figure)
-    frames = [Pillow.open(io.BytesIO(png(figure, crop=False))).convert("RGB").quantize(64) for figure in figures]
-    sizes = sorted({frame.size for frame in frames})
-    if len(sizes) > 1:
-        raise ValueError(f"figures must all be of one size, got figures of {sizes[0]} and of {sizes[1]} pixels")
-    return frames
+    return [Pillow.open(io.BytesIO(png(figure, crop=False))).convert("RGB").quantize(64) for figure in figures]
 
 
 def check_figure(name: str, value) -> None:
