@@ -597,6 +597,17 @@ def test_a_checkpoint_whose_settings_are_lost(shelf, stopped):
     assert tiny(shelf, "epochs=2", resume=True).is_file()
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["", "{}", "{\"recipe\": ", "[]", "null", '{"recipe": {}, "hardware": []}', '{"recipe": {"x": 1}, "hardware": []}'],
+)
+def test_damaged_settings_of_an_unfinished_training(shelf, stopped, text):
+    stopped.with_suffix(".json").write_text(text)
+    with refused(ValueError, str(stopped.with_suffix(".json")), "is damaged", "delete it"):
+        train("neutral-mnist", resume=True, folder=shelf)
+    assert stopped.exists()
+
+
 def test_epochs_are_counted_once_however_often_it_was_stopped(shelf, monkeypatch):
     calls = []
 

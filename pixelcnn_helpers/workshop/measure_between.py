@@ -56,8 +56,12 @@ def measure_between(count: int = 256) -> dict:
 
     kept, softened = places.CHECKPOINTS / "between.json", places.CHECKPOINTS / "softened.pt"
     what = [count, *(digests().get(name) for name in BETWEEN)]
-    before = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
-    if before.get("what") != what:  # points of other weights do not count
+    try:
+        before = json.loads(kept.read_text(encoding="utf-8"))
+        goes_on = before["what"] == what
+    except (OSError, ValueError, KeyError, TypeError):  # there is none, or it is damaged
+        goes_on = False
+    if not goes_on:  # points of other weights do not count
         softened.unlink(missing_ok=True)
         before = {"what": what, "points": {}}
         write_atomically(kept, json.dumps(before))

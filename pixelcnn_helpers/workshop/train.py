@@ -45,8 +45,7 @@ def train(name: str, resume: bool = False, settings: Iterable[str] = (), folder:
     model, machines = network_of(recipe), []
     recipe = replace(recipe, config=model.config)  # with the defaults of today
     if left and begun.exists():
-        log = json.loads(begun.read_text(encoding="utf-8"))
-        before, machines = Recipe(**log["recipe"]), log["hardware"]
+        before, machines = begun_with(begun)
         asked = settings_of(recipe)
         differ = [f"{key}={json.dumps(value)}" for key, value in settings_of(before).items() if value != asked.get(key)]
         if differ and settings:
@@ -87,6 +86,18 @@ def train(name: str, resume: bool = False, settings: Iterable[str] = (), folder:
     places.remove(checkpoint, begun, *files_of_rounds(checkpoint))
     print(f"{path}: {told(card['test'])}")
     return path
+
+
+def begun_with(path: Path) -> tuple[Recipe, list[str]]:
+    """The recipe that an unfinished training was begun with, and the machines that it ran on."""
+    try:
+        log = json.loads(path.read_text(encoding="utf-8"))
+        recipe, machines = Recipe(**log["recipe"]), list(log["hardware"])
+        network_of(recipe)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        fix = "delete it, and resume with the settings of that training"
+        raise ValueError(f"{path} is damaged ({type(error).__name__}): {fix}") from None
+    return recipe, machines
 
 
 def weights_folder() -> Path:
