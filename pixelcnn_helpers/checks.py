@@ -9,6 +9,7 @@ import math
 import numbers
 import operator
 
+import numpy as np
 import torch
 
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)  # the types torch computes with
@@ -16,7 +17,7 @@ INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)  # t
 
 def check_int(name: str, value, minimum: int) -> int:
     """`value` as an int of at least `minimum`; a boolean is refused."""
-    if isinstance(value, bool) or getattr(value, "dtype", None) == torch.bool:
+    if isinstance(value, bool | np.bool_) or getattr(value, "dtype", None) == torch.bool:
         raise TypeError(f"{name} must be an integer, got the boolean {value}")
     try:
         number = operator.index(value)
