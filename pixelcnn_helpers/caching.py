@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from .checks import check_int, check_labels, check_model, check_size
 from .layers import GatedBlock, HorizontalConv2d, MaskedConv2d, VerticalConv2d, gate
-from .models import GatedPixelCNN, PixelCNN
+from .models import GatedPixelCNN, PixelCNN, with_ones
 
 
 def incremental(layer, labels, n: int, size: tuple[int, int]):
@@ -175,14 +175,14 @@ class IncrementalPixelCNN:
         self.last = Pointwise(last)
         self.features = last.weight.new_zeros(n, last.in_channels)  # the input of the last layer, at this pixel
         self.own = self.features.chunk(model.channels, 1)
-        self.scaled = scaled_levels(model)
+        self.inputs = inputs_of_levels(model)
 
     def row(self, row: int) -> None:
         for layer in self.layers:
             layer.row(row)
 
     def put(self, col: int, channel: int, levels: torch.Tensor) -> None:
-        self.layers[0].here[col][:, channel] = self.scaled[levels]
+        self.layers[0].own[col][channel].copy_(self.inputs[levels])
 
     def pixel(self, col: int, channel: int) -> torch.Tensor:
         outputs = [layer.own[col] for layer in self.layers[1:]] + [self.own]
@@ -225,11 +225,11 @@ class IncrementalGatedBlock:
 class IncrementalGatedPixelCNN:
     def __init__(self, model: GatedPixelCNN, labels, n, size):
         self.groups = model.channels
-        self.scaled = scaled_levels(model)
+        self.inputs = inputs_of_levels(model)
+        if model.embedding is None:
+            self.inputs = with_ones(self.inputs)
         self.vertical = incremental(model.vertical, None, n, size)
         self.horizontal = incremental(model.horizontal, None, n, size)
-        self.vertical.cache[:, 1::2, self.vertical.reach :] = 1  # the channels of ones
-        self.horizontal.image[:, :, 1::2] = 1
         self.blocks = [incremental(block, labels, n, size) for block in model.blocks]
         self.skip, self.hidden, self.head = (Pointwise(layer) for layer in (model.skip, model.hidden, model.head))
 
@@ -254,7 +254,7 @@ class IncrementalGatedPixelCNN:
             v = block.row(row, v)
 
     def put(self, col: int, channel: int, levels: torch.Tensor) -> None:
-        self.horizontal.here[col][:, 2 * channel] = self.scaled[levels]
+        self.horizontal.own[col][channel].copy_(self.inputs[levels])
 
     def pixel(self, col: int, channel: int) -> torch.Tensor:
         inputs = [block.horizontal.own[col][channel] for block in self.blocks]
@@ -268,9 +268,9 @@ class IncrementalGatedPixelCNN:
         return self.head.pixel(self.y, channel)
 
 
-def scaled_levels(model) -> torch.Tensor:
-    """Each level as the network sees it, `(levels,)`."""
-    return model.scale(torch.arange(model.levels))
+def inputs_of_levels(model) -> torch.Tensor:
+    """Each level as the network sees it, `(levels, inputs per channel)`."""
+    return model.scale(torch.arange(model.levels)[:, None, None, None])[:, :, 0, 0]
 
 
 def by_pixel(x: torch.Tensor, groups: int) -> list[tuple[torch.Tensor, ...]]:

@@ -172,7 +172,7 @@ def _float_channels(model) -> int:
     """The channels of the floats that a model's `logits` or a stack of layers takes."""
     check_module(model)
     if isinstance(model, AutoregressiveModel):
-        return model.channels
+        return model.inputs
     first = next((layer for layer in model.modules() if hasattr(layer, "in_channels")), None)
     if first is None or hasattr(model, "levels"):
         wanted = "an AutoregressiveModel (with scale and logits) or a stack of layers"
@@ -284,6 +284,7 @@ def _by_gradient(model, channels, levels, size, labels, positions, up_to=False) 
     index = torch.arange(size[0] * size[1] * channels)
     wanted = index <= positions[:, None] if up_to else index == positions[:, None]
     gradient = _gradient(model, inputs, labels, lambda x: x.permute(0, 3, 4, 2, 1).flatten(1, 3)[wanted], True)
+    gradient = gradient.unflatten(1, (channels, -1)).abs().sum(2)  # over the numbers that stand for a level
     return gradient.permute(0, 2, 3, 1).flatten(1).cpu() != 0
 
 

@@ -44,11 +44,13 @@ class AutoregressiveModel(nn.Module):
     can build it again if its constructor is decorated with `stores_config`.
     """
 
-    def __init__(self, channels: int, levels: int, classes: int = 0):
+    def __init__(self, channels: int, levels: int, classes: int = 0, embedding: int = 0):
         super().__init__()
         self.channels = check_int("channels", channels, 1)
         self.levels = check_int("levels", levels, 2)
         self.classes = check_int("classes", classes, 0)
+        self.embedding = nn.Embedding(levels, embedding) if check_int("embedding", embedding, 0) else None
+        self.inputs = channels * (embedding or 1)
         self.size: tuple[int, int] | None = None
 
     def forward(self, images: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
@@ -59,9 +61,14 @@ class AutoregressiveModel(nn.Module):
         return self.logits(x, None if labels is None else labels.to(x))
 
     def scale(self, images: torch.Tensor) -> torch.Tensor:
-        """Levels `0 … levels-1` -> floats `-1 … 1`, on the device and in the precision of the weights."""
+        """Levels `0 … levels-1` -> floats `-1 … 1`, or the vector of each level after the other: `(N, inputs, H, W)`.
+
+        They are on the device and in the precision of the weights.
+        """
         weight = next(self.parameters())
-        return images.to(weight.device, weight.dtype) * (2 / (self.levels - 1)) - 1
+        if self.embedding is None:
+            return images.to(weight.device, weight.dtype) * (2 / (self.levels - 1)) - 1
+        return self.embedding(images.to(weight.device, torch.int)).permute(0, 1, 4, 2, 3).flatten(1, 2)
 
     def logits(self, x: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """Scaled images `(N, C, H, W)` -> logits `(N, levels, C, H, W)`."""
@@ -83,8 +90,8 @@ class PixelCNN(AutoregressiveModel):
     """
 
     @stores_config
-    def __init__(self, channels=1, levels=256, features=None, layers=8, kernel_size=7):
-        super().__init__(channels, levels)
+    def __init__(self, channels=1, levels=256, features=None, layers=8, kernel_size=7, embedding=0):
+        super().__init__(channels, levels, embedding=embedding)
         if features is None:
             features = 64 if channels == 1 else -(-60 // channels) * channels
         check_features(features, channels)
@@ -92,7 +99,7 @@ class PixelCNN(AutoregressiveModel):
             raise ValueError("kernel_size must be at least 3, got 1, which sees no other pixel")
         blocks = []
         for layer in range(check_int("layers", layers, 1)):
-            mask_type, width = ("A", channels) if layer == 0 else ("B", features)
+            mask_type, width = ("A", self.inputs) if layer == 0 else ("B", features)
             blocks += [
                 # no bias, since batch norm adds a shift of its own
                 MaskedConv2d(mask_type, width, features, kernel_size, groups=channels, bias=False),
@@ -122,18 +129,19 @@ class GatedPixelCNN(AutoregressiveModel):
     @stores_config
     def __init__(
         self, channels=1, levels=8, features=48, blocks=8, kernel_size=3, first_kernel_size=7, dilations=None,
-        classes=0,
+        classes=0, embedding=0,
     ):
-        super().__init__(channels, levels, classes)
+        super().__init__(channels, levels, classes, embedding)
         self.features = check_features(features, channels)
         check_int("blocks", blocks, 1)
         dilations = [1] * blocks if dilations is None else dilations
         if not hasattr(dilations, "__getitem__") or len(dilations) != blocks:
             raise ValueError(f"dilations must be a sequence, one for each of the {blocks} blocks, got {dilations}")
-        self.vertical = VerticalConv2d(2 * channels, features, first_kernel_size, first=True)
+        inputs = self.inputs if embedding else 2 * channels
+        self.vertical = VerticalConv2d(inputs, features, first_kernel_size, first=True)
         # the vertical layer has a bias that is added to this layer's output
         self.horizontal = HorizontalConv2d(
-            2 * channels, features, first_kernel_size, first=True, groups=channels, bias=False
+            inputs, features, first_kernel_size, first=True, groups=channels, bias=False
         )
         self.blocks = nn.ModuleList(
             GatedBlock(features, kernel_size, dilation, classes, channels, residual=block < blocks - 1)
@@ -146,7 +154,7 @@ class GatedPixelCNN(AutoregressiveModel):
         self.register_load_state_dict_pre_hook(_drop_last_residual)
 
     def logits(self, x, labels=None):
-        x = with_ones(x)
+        x = with_ones(x) if self.embedding is None else x
         v = self.vertical(x)
         h = self.horizontal(x) + v
         skips = []

@@ -262,14 +262,15 @@ class Trainer:
     fast in; False trains as textbooks do, contiguous and in float32.
     """
 
-    def __init__(self, model, learning_rate: float, weight_decay: float = 0.01, compile=False, fast: bool = True):
+    def __init__(self, model, learning_rate, optimizer="adamw", weight_decay=0.01, compile=False, fast=True):
         self.accelerator, self.model, self.learning_rate = get_accelerator(), model, learning_rate
         self.device = self.accelerator.device
         if compile:
             check_compiler(self.device)  # before the model changes
         # before the optimiser, which refers to the weights
         model.to(device=self.device, memory_format=torch.channels_last if fast else torch.contiguous_format)
-        self.optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay)
+        kernels = hidden_kernels(model) if optimizer == "muon" else []
+        self.optimizer = Muon(model.parameters(), kernels, learning_rate, weight_decay)
         self._loss, self._optimizer = self.accelerator.prepare(_CrossEntropy(model, fast), self.optimizer)
         if compile:
             self._loss = torch.compile(self._loss)
@@ -277,7 +278,7 @@ class Trainer:
     def step(self, share: float, targets: torch.Tensor, *inputs: torch.Tensor) -> torch.Tensor:
         """One step at a share of the learning rate; returns the mean cross entropy before it, in nats."""
         for group in self._optimizer.param_groups:
-            group["lr"] = self.learning_rate * share
+            group["lr"] = self.learning_rate * share * group["factor"]
         loss = self._loss(targets, *inputs)
         self._optimizer.zero_grad()
         self.accelerator.backward(loss)
@@ -297,6 +298,56 @@ class Trainer:
         from accelerate.utils import broadcast_object_list
 
         return broadcast_object_list([value])
+
+
+class Muon(torch.optim.AdamW):
+    """Muon for some convolution kernels, AdamW for all other weights, as one optimiser.
+
+    Muon makes the momentum of a kernel, as a matrix `(out, in·k·k)`, nearly orthogonal: it moves the weights equally far
+    in every direction, and not only along the few in which the gradients are large. A closed tap of a masked kernel has
+    no gradient, so its column of the matrix is 0 and stays 0.
+    Each group's learning rate is to be `group["factor"]` times that of AdamW.
+    Source: Jordan et al. 2024, Muon: an optimizer for hidden layers in neural networks, kellerjordan.github.io/posts/muon.
+    """
+
+    def __init__(self, weights, kernels, learning_rate: float, weight_decay: float = 0.01):
+        chosen = {id(kernel) for kernel in kernels}
+        others = [weight for weight in weights if id(weight) not in chosen]
+        groups = [{"params": others, "factor": 1.0}]
+        if kernels:
+            groups.append({"params": kernels, "factor": 10.0, "weight_decay": 0.0})
+        super().__init__(groups, lr=learning_rate, weight_decay=weight_decay)
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups[1:]:
+            for kernel in group["params"]:
+                if kernel.grad is None:
+                    continue
+                momentum = self.state[kernel].setdefault("momentum", torch.zeros_like(kernel))
+                momentum.lerp_(kernel.grad, 0.05)
+                update = orthogonal(kernel.grad.lerp(momentum, 0.95).flatten(1))  # Nesterov's; (out, in·k·k)
+                out, fan_in = update.shape
+                kernel.sub_(update.view(kernel.shape), alpha=group["lr"] * max(1, out / fan_in) ** 0.5)
+                kernel.grad = None  # AdamW leaves out what has no gradient
+        return super().step(closure)
+
+
+def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
+    """Nearly the nearest orthogonal matrix: all singular values between 0.7 and 1.2, by five Newton-Schulz steps."""
+    x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    x = x / (x.norm() + 1e-7)
+    for _ in range(5):
+        square = x @ x.T
+        x = 3.4445 * x + (-4.775 * square + 2.0315 * square @ square) @ x
+    return x.T if matrix.shape[0] > matrix.shape[1] else x
+
+
+def hidden_kernels(model) -> list[torch.Tensor]:
+    """The kernels of convolutions between features: those that neither read the image nor give the logits."""
+    kernels = [layer.weight for layer in model.modules() if isinstance(layer, nn.Conv2d)]
+    logits = getattr(model, "channels", 1) * getattr(model, "levels", 0)
+    return [kernel for kernel in kernels if kernel.shape[1] > kernels[0].shape[1] and kernel.shape[0] != logits]
 
 
 class _CrossEntropy(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ..caching import Pointwise, fold, incremental, scale_and_shift, scaled_levels
+from ..caching import Pointwise, fold, incremental, inputs_of_levels, scale_and_shift
 from ..checks import check_int, check_number
 from ..layers import MaskedConv2d, gate
 from ..models import AutoregressiveModel, check_features, stores_config, with_ones
@@ -104,9 +104,8 @@ class IncrementalGatedResidual:
 class IncrementalShortcutPixelCNN:
     def __init__(self, model: ShortcutPixelCNN, labels, n, size):
         self.half = model.half
-        self.scaled = scaled_levels(model)
+        self.inputs = with_ones(inputs_of_levels(model))
         self.first = incremental(fold(model.first, *scale_and_shift(model.norm)), None, n, size)
-        self.first.own_row.image[:, :, 1::2] = 1  # the channels of ones
         self.blocks = [incremental(block, labels, n, size) for block in model.blocks]
         self.head = Pointwise(model.head)
         self.features = model.head.weight.new_zeros(n, model.head.in_channels)  # the input of the head, at this pixel
@@ -118,7 +117,7 @@ class IncrementalShortcutPixelCNN:
             block.row(row)
 
     def put(self, col: int, channel: int, levels: torch.Tensor) -> None:
-        self.first.here[col][:, 2 * channel] = self.scaled[levels]
+        self.first.own[col][channel].copy_(self.inputs[levels])
 
     def pixel(self, col: int, channel: int) -> torch.Tensor:
         x = self.first.pixel(col, channel).relu_()
