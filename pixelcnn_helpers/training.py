@@ -17,7 +17,9 @@ from .checkpoint import Checkpoint, DelayedInterrupt, digest
 from .checks import check_images, check_int, check_labels, check_model, check_positive, check_two
 from .likelihood import bits_per_dim, nats
 from .models import on_cpu
+from .muon import Muon, hidden_kernels
 
+OPTIMIZERS = ("muon", "adamw")
 SAVE_EVERY = 60  # seconds between checkpoints within an epoch
 
 
@@ -38,13 +40,14 @@ class History:
 
 
 def fit(
-    model, images, labels=None, *, epochs=None, steps=None, batch_size=64, learning_rate=2e-3, seed=0, validation=None,
-    checkpoint=None, augment=None, patience=None, compile=False, callback=None, progress=True,
+    model, images, labels=None, *, epochs=None, steps=None, batch_size=64, learning_rate=2e-3, seed=0, optimizer="muon",
+    validation=None, checkpoint=None, augment=None, patience=None, compile=False, callback=None, progress=True,
 ) -> History:
-    """Train a model on images in place, by AdamW on the mean negative log likelihood, and return its `History`.
+    """Train a model on images in place, by its mean negative log likelihood, and return its `History`.
 
     images: integers `(N, C, H, W)`; labels: float rows `(N, classes)` for a model with classes.
     epochs or steps: exactly one. The learning rate rises over the first twentieth, then falls to 0 as a cosine.
+    optimizer: "muon", with ten times the learning rate for kernels between features, see `Muon`; or "adamw" for all.
     batch_size: images per step, over all processes. An epoch leaves out those that do not fill its last batch.
     validation: `(images, labels)`, measured after every epoch; the weights that did best on it are the ones kept.
     patience: stop after so many epochs without a better validation.
@@ -87,6 +90,8 @@ def fit(
     limit = check_int("steps", steps, 1) if epochs is None else check_int("epochs", epochs, 1)
     if check_positive("learning_rate", learning_rate) > 1000:
         raise ValueError(f"learning_rate must be at most 1000, got {learning_rate}")
+    if optimizer not in OPTIMIZERS:
+        raise ValueError(f"optimizer must be one of {', '.join(map(repr, OPTIMIZERS))}, got {optimizer!r}")
     weights = _trainable(model)
 
     with ExitStack() as contexts:
@@ -116,7 +121,7 @@ def fit(
             "images": list(images.shape), "pixels": digest(images), "labels": digest(labels),
             "validation": 0 if validation is None else len(held_images), "validation images": digest(held_images),
             "validation labels": digest(held_labels), "augmentation": None, "steps": total,
-            "batch_size": share * processes, "learning_rate": float(learning_rate), "seed": seed,
+            "batch_size": share * processes, "learning_rate": float(learning_rate), "seed": seed, "optimizer": optimizer,
         }
         if augment is not None and checkpoint is not None:  # known by what it makes of the first images, on a CPU
             torch.manual_seed(seed)
@@ -124,7 +129,7 @@ def fit(
         # learned: the sum of the losses since the history's last entry, which was written at step `since`
         start = {"step": 0, "history": asdict(History()), "best": None, "learned": 0.0, "since": 0, "seconds": 0.0}
         step, history, best, learned, since, seconds = file.read(plan, start).values()
-        trainer = Trainer(model, float(learning_rate), compile=compile)  # the model was not changed before
+        trainer = Trainer(model, float(learning_rate), optimizer, compile=compile)  # the model was not changed before
         with interrupt.held():
             file.load(model, trainer.optimizer)
         history = History(**history | {"interrupted": False})
@@ -256,9 +261,9 @@ def _augmented(augment, x: torch.Tensor, levels: int, look: bool = True) -> torc
 
 
 class Trainer:
-    """One optimiser step after the other: AdamW, its learning rate, the precision, the processes.
+    """One optimiser step after the other: its learning rate, the precision, the processes.
 
-    model: moved to the device in place. compile: see `fit`. fast: channels-last, in the precision that the processor is
+    model: moved to the device in place. optimizer: one of `OPTIMIZERS`. compile: see `fit`. fast: channels-last, in the precision that the processor is
     fast in; False trains as textbooks do, contiguous and in float32.
     """
 
@@ -269,7 +274,7 @@ class Trainer:
             check_compiler(self.device)  # before the model changes
         # before the optimiser, which refers to the weights
         model.to(device=self.device, memory_format=torch.channels_last if fast else torch.contiguous_format)
-        kernels = hidden_kernels(model) if optimizer == "muon" else []
+        kernels = hidden_kernels(model) if optimizer == "muon" else []  # otherwise all weights are AdamW's
         self.optimizer = Muon(model.parameters(), kernels, learning_rate, weight_decay)
         self._loss, self._optimizer = self.accelerator.prepare(_CrossEntropy(model, fast), self.optimizer)
         if compile:
@@ -278,7 +283,7 @@ class Trainer:
     def step(self, share: float, targets: torch.Tensor, *inputs: torch.Tensor) -> torch.Tensor:
         """One step at a share of the learning rate; returns the mean cross entropy before it, in nats."""
         for group in self._optimizer.param_groups:
-            group["lr"] = self.learning_rate * share * group["factor"]
+            group["lr"] = self.learning_rate * share * group["ratio"]
         loss = self._loss(targets, *inputs)
         self._optimizer.zero_grad()
         self.accelerator.backward(loss)
@@ -298,56 +303,6 @@ class Trainer:
         from accelerate.utils import broadcast_object_list
 
         return broadcast_object_list([value])
-
-
-class Muon(torch.optim.AdamW):
-    """Muon for some convolution kernels, AdamW for all other weights, as one optimiser.
-
-    Muon makes the momentum of a kernel, as a matrix `(out, in·k·k)`, nearly orthogonal: it moves the weights equally far
-    in every direction, and not only along the few in which the gradients are large. A closed tap of a masked kernel has
-    no gradient, so its column of the matrix is 0 and stays 0.
-    Each group's learning rate is to be `group["factor"]` times that of AdamW.
-    Source: Jordan et al. 2024, Muon: an optimizer for hidden layers in neural networks, kellerjordan.github.io/posts/muon.
-    """
-
-    def __init__(self, weights, kernels, learning_rate: float, weight_decay: float = 0.01):
-        chosen = {id(kernel) for kernel in kernels}
-        others = [weight for weight in weights if id(weight) not in chosen]
-        groups = [{"params": others, "factor": 1.0}]
-        if kernels:
-            groups.append({"params": kernels, "factor": 10.0, "weight_decay": 0.0})
-        super().__init__(groups, lr=learning_rate, weight_decay=weight_decay)
-
-    @torch.no_grad()
-    def step(self, closure=None):
-        for group in self.param_groups[1:]:
-            for kernel in group["params"]:
-                if kernel.grad is None:
-                    continue
-                momentum = self.state[kernel].setdefault("momentum", torch.zeros_like(kernel))
-                momentum.lerp_(kernel.grad, 0.05)
-                update = orthogonal(kernel.grad.lerp(momentum, 0.95).flatten(1))  # Nesterov's; (out, in·k·k)
-                out, fan_in = update.shape
-                kernel.sub_(update.view(kernel.shape), alpha=group["lr"] * max(1, out / fan_in) ** 0.5)
-                kernel.grad = None  # AdamW leaves out what has no gradient
-        return super().step(closure)
-
-
-def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
-    """Nearly the nearest orthogonal matrix: all singular values between 0.7 and 1.2, by five Newton-Schulz steps."""
-    x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    x = x / (x.norm() + 1e-7)
-    for _ in range(5):
-        square = x @ x.T
-        x = 3.4445 * x + (-4.775 * square + 2.0315 * square @ square) @ x
-    return x.T if matrix.shape[0] > matrix.shape[1] else x
-
-
-def hidden_kernels(model) -> list[torch.Tensor]:
-    """The kernels of convolutions between features: those that neither read the image nor give the logits."""
-    kernels = [layer.weight for layer in model.modules() if isinstance(layer, nn.Conv2d)]
-    logits = getattr(model, "channels", 1) * getattr(model, "levels", 0)
-    return [kernel for kernel in kernels if kernel.shape[1] > kernels[0].shape[1] and kernel.shape[0] != logits]
 
 
 class _CrossEntropy(nn.Module):

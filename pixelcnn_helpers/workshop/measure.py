@@ -18,9 +18,13 @@ from ..training import get_accelerator
 from .hardware import hardware, versions
 from .measure_between import measure_between
 from .measure_equal_time import measure_equal_time
+from .measure_optimizers import measure_optimizers
 from .measure_reach import measure_reach
 
-MAKERS = {"reach": measure_reach, "equal-time": measure_equal_time, "between": measure_between}
+MAKERS = {
+    "reach": measure_reach, "equal-time": measure_equal_time, "between": measure_between,
+    "optimizers": measure_optimizers,
+}
 
 
 def measure(name: str, folder: Path | None = None) -> Path:
