@@ -58,7 +58,7 @@ def test_no_module_imports_itself_by_way_of_others():
 
 def test_the_core_is_the_layout_that_the_readme_tells():
     core = {"layers", "models", "caching", "likelihood", "sampling", "causality", "training", "data", "pretrained"}
-    assert {module for module in MODULES if part_of(module) == "core"} == core | {"checks", "checkpoint"}
+    assert {module for module in MODULES if part_of(module) == "core"} == core | {"checks", "checkpoint", "muon"}
 
 
 def loaded_by(code: str) -> set[str]:

@@ -14,7 +14,7 @@ from pixelcnn_helpers.muon import Muon, hidden_kernels, orthogonal
 @pytest.mark.parametrize("shape", [(5, 5), (4, 30), (30, 4), (1, 7)])
 def test_orthogonal_brings_all_singular_values_near_one(shape):
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * 1e3
-    u, values, v = torch.linalg.svd(matrix, full_matrices=False)
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
     found = orthogonal(matrix)
     assert found.shape == shape
     assert torch.linalg.svdvals(found).sub(1).abs().max() < 0.35
@@ -28,7 +28,8 @@ def test_orthogonal_of_nothing_is_nothing():
 
 
 @pytest.mark.parametrize("model", [
-    GatedPixelCNN(levels=5, features=6, blocks=2, classes=3), GatedPixelCNN(levels=5, features=6, blocks=2, embedding=4),
+    GatedPixelCNN(levels=5, features=6, blocks=2, classes=3),
+    GatedPixelCNN(levels=5, features=6, blocks=2, embedding=4),
     GatedPixelCNN(channels=3, levels=5, features=12, blocks=2), PixelCNN(levels=5, features=6, layers=3, kernel_size=3),
     ShortcutPixelCNN(levels=5, features=6, blocks=2),
 ])  # fmt: skip
