@@ -1,7 +1,4 @@
-"""Checks of arguments. Each error names the argument, what was given and what is wanted.
-
-They stand where a user hands something over, and nowhere further inside.
-"""
+"""Checks of what a user hands over. Each error names the argument, what is wanted and what was given."""
 
 from __future__ import annotations
 
@@ -15,6 +12,20 @@ import torch
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)  # the types torch computes with
 
 
+def require(condition, name: str, wanted: str, got, error: type[Exception] = ValueError) -> None:
+    """Raise an error "{name} must {wanted}, got {got}" unless a condition holds.
+
+    Give a shape as it is, not in a string: torch.compile would compile again for each shape that it puts into words.
+    """
+    if not condition:
+        raise error(f"{name} must {wanted}, got {got}")
+
+
+def check_type(name: str, value, types, wanted: str) -> None:
+    """`value` must be an instance of a class or of a union of classes; `wanted` says so in words."""
+    require(isinstance(value, types), name, f"be {wanted}", _described(value), TypeError)
+
+
 def check_int(name: str, value, minimum: int) -> int:
     """`value` as an int of at least `minimum`; a boolean is refused."""
     if isinstance(value, bool | np.bool_) or getattr(value, "dtype", None) == torch.bool:
@@ -23,29 +34,26 @@ def check_int(name: str, value, minimum: int) -> int:
         number = operator.index(value)
     except TypeError:
         raise TypeError(f"{name} must be an integer, got {_described(value)}") from None
-    if number < minimum:
-        raise ValueError(f"{name} must be at least {minimum}, got {number}")
+    require(number >= minimum, name, f"be at least {minimum}", number)
     return number
 
 
 def check_number(name: str, value, minimum: float = 0.0) -> float:
-    """A finite number of at least `minimum`; a boolean is refused."""
+    """`value` as a finite float of at least `minimum`; a boolean is refused."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number, got {_described(value)}")
     try:
         number = float(value)
     except OverflowError:  # an integer that is larger than any float
         number = math.inf
-    if not minimum <= number < math.inf:
-        raise ValueError(f"{name} must be finite and at least {minimum:g}, got {value}")
+    require(minimum <= number < math.inf, name, f"be finite and at least {minimum:g}", value)
     return number
 
 
 def check_positive(name: str, value) -> float:
-    """A finite number above 0; a boolean is refused."""
+    """`value` as a finite float above 0; a boolean is refused."""
     number = check_number(name, value)
-    if number == 0:
-        raise ValueError(f"{name} must be above 0, got 0")
+    require(number > 0, name, "be above 0", value)
     return number
 
 
@@ -66,57 +74,45 @@ def check_size(value) -> tuple[int, int]:
 
 
 def check_images(images, levels: int, channels: int | None = None, name: str = "images", values: bool = True) -> None:
-    """Integer images `(N, C, H, W)`, N at least 1, with values `0 … levels-1` (looked at if `values`)."""
-    if not isinstance(images, torch.Tensor):
-        raise TypeError(f"{name} must be a torch tensor, got {_described(images)}")
-    if images.dtype not in INTEGERS:
-        fix = "models scale their input themselves"
-        raise TypeError(f"{name} must hold integers 0 … {levels - 1}, got {images.dtype}; {fix}")
-    if images.ndim != 4:
-        raise ValueError(f"{name} must have the shape (N, C, H, W), got {tuple(images.shape)}")
-    if not images.numel():
-        raise ValueError(f"{name} must not be empty, got the shape {tuple(images.shape)}")
-    if channels is not None and images.shape[1] != channels:
-        raise ValueError(f"{name} must have {channels} channel(s), got {images.shape[1]}")
-    if not values:
-        return
-    low, high = (int(value) for value in images.aminmax())
-    if low < 0 or high >= levels:
-        hint = f"; quantize(images, {levels}, source_levels=…) makes fewer levels" if high >= levels else ""
-        raise ValueError(f"{name} must hold values 0 … {levels - 1}, got {low} … {high}{hint}")
+    """Integer images `(N, C, H, W)`, not empty, with values `0 … levels-1` (looked at if `values`)."""
+    check_type(name, images, torch.Tensor, "a torch tensor")
+    got = f"{images.dtype}; models scale their input themselves"
+    require(images.dtype in INTEGERS, name, f"hold integers 0 … {levels - 1}", got, TypeError)
+    shape = tuple(images.shape)
+    require(len(shape) == 4, name, "have the shape (N, C, H, W)", shape)
+    require(images.numel() > 0, name, "not be empty", shape)
+    require(channels in (None, shape[1]), name, f"have {channels} channel(s)", shape[1])
+    if values:
+        low, high = map(int, images.aminmax())
+        fix = f"; quantize(images, {levels}, source_levels=…) makes fewer levels" if high >= levels else ""
+        require(low >= 0 and high < levels, name, f"hold values 0 … {levels - 1}", f"{low} … {high}{fix}")
 
 
 def check_labels(labels, count: int, classes: int, name: str = "labels", values: bool = True) -> None:
-    """Label rows `(N, classes)` for a model with classes, None for one without. With `values`: that they sum to 1."""
-    if classes == 0:
-        if labels is not None:
-            raise ValueError(f"{name} must be None, since this model has no classes, got {_described(labels)}")
-        return
+    """Float rows `(count, classes)` that sum to 1 (looked at if `values`); None for a model without classes."""
+    wanted = f"be float rows (N, {classes})" if classes else "be None"
+    reason = f"since this model has {classes or 'no'} classes"
+    require((labels is None) == (classes == 0), name, f"{wanted}, {reason}", _described(labels))
     if labels is None:
-        raise ValueError(f"{name} must be float rows (N, {classes}), since this model has {classes} classes, got None")
-    if not isinstance(labels, torch.Tensor):
-        raise TypeError(f"{name} must be a torch tensor, got {_described(labels)}")
-    if not labels.is_floating_point():
-        fix = f"torch.nn.functional.one_hot(labels, {classes}).float() makes them from integer classes"
-        raise TypeError(f"{name} must be float rows (N, {classes}), got {labels.dtype}; {fix}")
-    if labels.ndim != 2 or labels.shape[1] != classes:
-        raise ValueError(f"{name} must have the shape (N, {classes}), got {tuple(labels.shape)}")
-    if len(labels) != count:
-        raise ValueError(f"{name} must have one row per image: got {len(labels)} rows for {count} images")
-    if not values:
         return
-    if not torch.isfinite(labels).all():
-        raise ValueError(f"{name} must be finite, got NaN or infinity")
-    if labels.min() < 0:
-        raise ValueError(f"{name} must not be negative, got {labels.min():g}")
-    sums = labels.float().sum(1)
-    if (sums - 1).abs().max() > max(1e-3, torch.finfo(labels.dtype).eps):  # half precision rounds thirds by more
-        raise ValueError(f"{name} must sum to 1 in every row, got a sum of {sums[(sums - 1).abs().argmax()]:g}")
+    check_type(name, labels, torch.Tensor, "a torch tensor")
+    got = f"{labels.dtype}; torch.nn.functional.one_hot(labels, {classes}).float() makes them from integer classes"
+    require(labels.is_floating_point(), name, wanted, got, TypeError)
+    shape = tuple(labels.shape)
+    require(shape[1:] == (classes,), name, f"have the shape (N, {classes})", shape)
+    if len(labels) != count:
+        raise ValueError(f"{name} must have one row per image, got {len(labels)} rows for {count} images")
+    if values:
+        require(labels.isfinite().all(), name, "be finite", "NaN or infinity")
+        require(labels.min() >= 0, name, "not be negative", f"{labels.min():g}")
+        sums = labels.float().sum(1)
+        worst = sums[(sums - 1).abs().argmax()]
+        tolerance = max(1e-3, torch.finfo(labels.dtype).eps)  # half precision rounds thirds by more
+        require(abs(worst - 1) <= tolerance, name, "sum to 1 in every row", f"a sum of {worst:g}")
 
 
 def check_module(model) -> None:
-    if not isinstance(model, torch.nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {_described(model)}")
+    check_type("model", model, torch.nn.Module, "a torch.nn.Module")
 
 
 def check_model(model, wanted: str = "be asked for images") -> tuple[int, int, int]:
@@ -132,8 +128,7 @@ def check_model(model, wanted: str = "be asked for images") -> tuple[int, int, i
 def check_classes(model, wanted: str = "mix") -> int:
     """How many classes a model has, at least two."""
     _, _, classes = check_model(model)
-    if classes < 2:
-        raise ValueError(f"model must have classes to {wanted}, got {type(model).__name__} with classes={classes}")
+    require(classes >= 2, "model", f"have classes to {wanted}", f"{type(model).__name__} with classes={classes}")
     return classes
 
 
@@ -141,21 +136,18 @@ def check_logits(logits: torch.Tensor, images: torch.Tensor, levels: int) -> tor
     """The logits that a model returned for images, if they are `(N, levels, C, H, W)`."""
     wanted = (len(images), levels, *images.shape[1:])
     got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-    if got != wanted:
-        raise ValueError(f"model must return logits (N, levels, C, H, W), here {wanted}, got {got}")
+    require(got == wanted, "model", f"return logits (N, levels, C, H, W), here {wanted}", got)
     return logits
 
 
 def check_finite(values: torch.Tensor) -> None:
-    """Nothing that a model computed may be NaN or infinite. (The look at it waits for a GPU.)
+    """What a model computed must be finite. Where -inf may forbid levels, give the largest logit over the levels.
 
-    Where -inf forbids a level, give the largest logit of each value: NaN and +inf reach it from any level, and -inf
-    means that all levels are forbidden.
+    NaN and +inf reach that maximum from any level, -inf only if all levels are forbidden. (The look waits for a GPU.)
     """
-    if not values.isfinite().all():
-        fix = "its training diverged, or its precision overflows"
-        raise ValueError(f"model must return finite logits, got NaN or infinity: {fix}")
+    got = "NaN or infinity: its training diverged, or its precision overflows"
+    require(values.isfinite().all(), "model", "return finite logits", got)
 
 
 def _described(value) -> str:
-    return f"{type(value).__name__} {value!r}" if isinstance(value, str | int | float) else type(value).__name__
+    return f"{type(value).__name__} {value!r}" if isinstance(value, str | int | float | type) else type(value).__name__

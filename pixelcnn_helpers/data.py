@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .checks import check_images, check_int, check_number
+from .checks import check_images, check_int, check_number, check_type, require
 
-MOST_LEVELS = 2**16
 SAMPLE = Path(__file__).parent / "sample"
 
 
@@ -27,10 +26,10 @@ def load_digits() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def load_mnist_sample(train: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
-    """The part of MNIST that ships with the package: no download, no network.
+    """The part of MNIST that ships with the package, 1,000 training or 1,000 test digits: no download, no network.
 
-    1,000 training or 1,000 test digits: the first 100 of each class, in MNIST's own order.
-    Returns uint8 images `(1000, 1, 28, 28)` with 256 levels and integer classes `(1000,)`, as `load_mnist` does.
+    Returns uint8 images `(1000, 1, 28, 28)` with 256 levels and integer classes `(1000,)`, as `load_mnist` does: the
+    first 100 of each class, in MNIST's own order. Raises ValueError for a damaged file.
     Source: Y. LeCun, C. Cortes and C. Burges, under CC BY-SA 3.0.
     """
     check_train(train)
@@ -45,8 +44,7 @@ def load_mnist_sample(train: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def check_train(train, hint: str = "") -> None:
-    if not isinstance(train, bool):
-        raise TypeError(f"train must be True or False, got {train!r}{hint}")
+    require(isinstance(train, bool), "train", "be True or False", f"{train!r}{hint}", TypeError)
 
 
 def quantize(images: torch.Tensor, levels: int, source_levels: int = 256) -> torch.Tensor:
@@ -56,8 +54,8 @@ def quantize(images: torch.Tensor, levels: int, source_levels: int = 256) -> tor
     uint8 where they fit. Raises ValueError for values out of range, fewer than 2 levels or more than 65,536.
     """
     levels, source_levels = check_int("levels", levels, 2), check_int("source_levels", source_levels, 2)
-    if max(levels, source_levels) > MOST_LEVELS:
-        raise ValueError(f"levels and source_levels must be at most {MOST_LEVELS:,}, got {max(levels, source_levels)}")
+    most = max(levels, source_levels)
+    require(most <= 65_536, "levels and source_levels", "be at most 65,536", most)
     check_images(images, source_levels)
     top = source_levels - 1
     table = (2 * torch.arange(source_levels) * (levels - 1) + top) // (2 * top)  # in integers, so halves round up
@@ -65,20 +63,18 @@ def quantize(images: torch.Tensor, levels: int, source_levels: int = 256) -> tor
 
 
 def soft_label(weights: dict[int, float], classes: int) -> torch.Tensor:
-    """One label row, float `(1, classes)`, from weights of classes: `soft_label({1: 0.3, 7: 0.7}, classes=10)`.
+    """One label row, float32 `(1, classes)`, from weights of classes: `soft_label({1: 0.3, 7: 0.7}, classes=10)`.
 
-    Raises ValueError for an unknown class, a negative or non-finite weight, and weights that do not sum to 1: nothing
-    is normalised silently. TypeError for what is no dictionary of numbers.
+    Raises ValueError for an unknown class, a negative or non-finite weight, and weights that do not sum to 1 (they are
+    not normalised), TypeError for what is no dictionary of numbers.
     """
     classes = check_int("classes", classes, 1)
-    if not isinstance(weights, dict):
-        raise TypeError(f"weights must be a dictionary {{class: weight}}, got {type(weights).__name__}")
+    check_type("weights", weights, dict, "a dictionary {class: weight}")
     row = torch.zeros(1, classes, dtype=torch.float32)
     for index, weight in weights.items():
-        if check_int("a class in weights", index, 0) >= classes:
-            raise ValueError(f"weights must name classes 0 … {classes - 1}, got {index}")
+        index = check_int("a class in weights", index, 0)
+        require(index < classes, "weights", f"name classes 0 … {classes - 1}", index)
         row[0, index] = check_number(f"weights[{index}]", weight)
     total = sum(map(float, weights.values()))
-    if abs(total - 1) > 1e-6:
-        raise ValueError(f"weights must sum to 1, got {total:g} from {weights}")
+    require(abs(total - 1) <= 1e-6, "weights", "sum to 1", f"{total:g} from {weights}")
     return row

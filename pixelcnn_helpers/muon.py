@@ -18,7 +18,7 @@ class Muon(torch.optim.AdamW):
     A kernel's gradient, as a matrix `(out, in·k·k)`, is large in few directions. Made orthogonal it moves the weights
     equally far in all of them. A closed tap of a masked kernel has no gradient, so its column of the matrix is 0 and
     stays 0. (In colour, where a tap is closed for some outputs only, what moves there is behind the mask.)
-    Source: Jordan et al. 2024, Muon: An optimizer for hidden layers in neural networks, kellerjordan.github.io/posts/muon.
+    Source: Jordan et al. 2024, Muon: An optimizer for hidden layers in neural networks, kellerjordan.github.io.
     """
 
     def __init__(self, weights, kernels, learning_rate: float, weight_decay: float = 0.01):
@@ -35,8 +35,8 @@ class Muon(torch.optim.AdamW):
                 if kernel.grad is None:
                     continue
                 state = self.state[kernel]
-                if not state:
-                    state["momentum"] = torch.zeros_like(kernel)
+                if not state:  # AdamW reads the step when it loads a state
+                    state |= {"step": torch.zeros(()), "momentum": torch.zeros_like(kernel)}
                 momentum = state["momentum"].lerp_(kernel.grad, 1 - MOMENTUM)
                 update = orthogonal(kernel.grad.lerp(momentum, MOMENTUM).flatten(1))  # Nesterov's; (out, in·k·k)
                 out, fan_in = update.shape

@@ -16,12 +16,12 @@ from safetensors.torch import save
 from torch import nn
 
 from .checkpoint import write_atomically
-from .checks import check_size
+from .checks import check_module, check_size, check_type, require
 
 WEIGHTS = Path(__file__).parent / "weights"
 MEASUREMENTS = Path(__file__).parent / "measurements"
 SUMS = "SHA256SUMS"  # beside the weights, as `sha256sum --check` reads it
-# The classes that a file may name, and where each is defined: imported when a file needs it.
+# The classes that a file may name, and the modules that define them: imported when a file needs one.
 KINDS = {
     "PixelCNN": "models", "GatedPixelCNN": "models", "ShortcutPixelCNN": "studies.shortcut",
     "ConvClassifier": "studies.judges", "ResidualClassifier": "studies.judges",
@@ -29,45 +29,37 @@ KINDS = {
 
 
 def save_model(model: nn.Module, path, card: dict | None = None) -> Path:
-    """Write a model's weights, the arguments that build it again, and a card into one safetensors file.
+    """Write a model's weights, the arguments of its constructor, and a card into one safetensors file, atomically.
 
-    card: a dictionary of whatever should be known about the weights, as JSON can hold it. The file is written
-    atomically. A model compiled by torch.compile is saved as the model inside it.
+    card: what should be known about the weights, as JSON can hold it. A compiled model is saved as the one inside it.
     Returns the file's path. Raises TypeError for what is no model and for a card that JSON cannot hold, ValueError for
-    another suffix than .safetensors and for weights that a file cannot hold, OSError for a file that cannot be written.
+    another suffix than .safetensors and for weights that a file cannot hold, OSError if the file cannot be written.
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    model, path = getattr(model, "_orig_mod", model), _path(path)  # torch.compile's wrapper has the prefix _orig_mod
+    check_module(model)
+    path = _checked_path(path)
+    check_type("card", card, dict | None, "a dictionary")
+    model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
     kind, size = type(model).__name__, getattr(model, "size", None)
-    ours = kind in KINDS and kind_called(kind) is type(model)
-    if ours and size is not None:
-        size = check_size(size)
-    config = model.config if ours else None
-    about = {"class": kind, "config": config, "size": size if isinstance(size, tuple | list) else None}
-    about = json.dumps(about, default=lambda number: number.item())  # NumPy's
-    if not isinstance(card, dict | None):
-        raise TypeError(f"card must be a dictionary, got {type(card).__name__}")
+    about = {"class": kind, "config": None, "size": size if isinstance(size, tuple | list) else None}
+    if kind in KINDS and kind_called(kind) is type(model):
+        about |= {"config": model.config, "size": None if size is None else check_size(size)}
+    about = json.dumps(about, default=lambda number: number.item())  # NumPy's numbers
     try:
         metadata = {"format": "pt", "model": about, "card": json.dumps(card or {}, allow_nan=False)}
     except (TypeError, ValueError, RecursionError) as error:
         raise TypeError(f"card must hold what JSON can hold: {error}") from None
     try:
-        # copies, since a file cannot hold two tensors that share memory
-        state = {
-            name.replace("_orig_mod.", ""): value.detach().cpu().clone(memory_format=torch.contiguous_format)
-            for name, value in model.state_dict().items()
-        }
-        for name, value in state.items():
+        state = {}
+        for name, value in model.state_dict().items():
             if name.endswith("mask") and ((value == 0) | (value == 1)).all():
-                state[name] = value.bool()  # a byte instead of four
-        data = save(state, metadata)  # save_file would make it unreadable for other users
-    except Exception as error:  # weights on the meta device, of a type that safetensors lacks, what is no tensor
-        raise ValueError(f"model has weights that a file cannot hold: {_line(error)}") from None
-    try:
-        write_atomically(path, data)
+                value = value.bool()  # a byte instead of four
+            # copies, since a file cannot hold two tensors that share memory
+            state[name.replace("_orig_mod.", "")] = value.cpu().clone(memory_format=torch.contiguous_format)
+        write_atomically(path, save(state, metadata))  # a file of save_file is not readable for other users
     except OSError as error:
         raise OSError(f"{path} cannot be written: {error.strerror or error}") from None
+    except Exception as error:  # weights on the meta device, of a type that safetensors lacks, what is no tensor
+        raise ValueError(f"model has weights that a file cannot hold: {_first_line(error)}") from None
     return path
 
 
@@ -79,26 +71,10 @@ def load_model(path, model: nn.Module | None = None) -> tuple[nn.Module, dict]:
     Raises FileNotFoundError for a missing file, ValueError for a damaged one, one that `save_model` did not write, or
     weights that do not fit the model (your instance may then hold some of them), TypeError for what is no model.
     """
-    path = _path(path)
-    if not isinstance(model, nn.Module | None):
-        raise TypeError(f"model must be a torch.nn.Module or None, got {model!r}")
-    if not os.path.isfile(path):
-        but = ", but a folder" if os.path.isdir(path) else ""
-        raise FileNotFoundError(f"there is no file {path}{but}: save_model(model, path) writes one")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dictionary)
-        about, card = json.loads(metadata["model"]), json.loads(metadata["card"])
-        kind, config, size = about["class"], about["config"], about["size"]
-    except (SafetensorError, OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged ({_line(error)}): save or download it again") from None
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path} was not written by save_model: it says nothing about the model ({error})") from None
-    types = (("class", kind, str), ("config", config, dict | None), ("size", size, list | None), ("card", card, dict))
-    for name, value, wanted in types:
-        if not isinstance(value, wanted) or (name == "class" and not value.isidentifier()):
-            raise ValueError(f"{path} is damaged (its {name} is {reprlib.repr(value)}): save or download it again")
+    path = _checked_path(path)
+    check_type("model", model, nn.Module | None, "a torch.nn.Module or None")
+    about, state = _read(path)
+    kind, config, size = about["class"], about["config"], about["size"]
     if model is None:
         if kind not in KINDS or config is None:
             fix = f"build it yourself and pass it, load_model(path, model={kind}(…))"
@@ -107,25 +83,44 @@ def load_model(path, model: nn.Module | None = None) -> tuple[nn.Module, dict]:
             model = _built(kind, config, state)
             size = None if size is None else check_size(size)
         except (TypeError, ValueError, RuntimeError) as error:
-            what = "cannot be read by this version of the package, or is damaged"
-            raise ValueError(f"{path} {what}: {_line(error)}") from None
-    inner = getattr(model, "_orig_mod", model)  # of a model compiled by torch.compile
+            fault = "cannot be read by this version of the package, or is damaged"
+            raise ValueError(f"{path} {fault}: {_first_line(error)}") from None
+    inner = getattr(model, "_orig_mod", model)
     try:
         inner.load_state_dict(state)
     except RuntimeError as error:
-        first = str(error).splitlines()[1:2] or [str(error)]
-        kind = type(inner).__name__
-        raise ValueError(f"the weights in {path} do not fit this {kind}: {first[0].strip()[:300]}") from None
+        reason = _first_line(str(error).partition("\n")[2] or error)  # torch gives its reasons from line 2 on
+        raise ValueError(f"the weights in {path} do not fit this {type(inner).__name__}: {reason}") from None
     if size is not None:
         inner.size = tuple(size)
-    return model.eval(), card
+    return model.eval(), about["card"]
+
+
+def _read(path: Path) -> tuple[dict, dict]:
+    """What a file holds: a dictionary of class, config, size and card, and the weights by name."""
+    if not os.path.isfile(path):
+        but = ", but a folder" if os.path.isdir(path) else ""
+        raise FileNotFoundError(f"there is no file {path}{but}: save_model(model, path) writes one")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dictionary)
+        about = {**json.loads(metadata["model"]), "card": json.loads(metadata["card"])}
+        for name, kind in {"class": str, "config": dict | None, "size": list | None, "card": dict}.items():
+            if not isinstance(about[name], kind) or (name == "class" and not about[name].isidentifier()):
+                raise ValueError(f"its {name} is {reprlib.repr(about[name])}")
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({_first_line(error)}): save or download it again") from None
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} was not written by save_model: it says nothing about the model ({error})") from None
+    return about, state
 
 
 def _built(kind: str, config: dict, state: dict) -> nn.Module:
     """A network for these weights, in float32 on the CPU. The caller's random state is kept.
 
-    A config that was tampered with could ask for terabytes. No number in it, except for dilations, is above the number
-    of the network's tensors or above their longest side.
+    An altered config could ask for terabytes, so no integer in it may exceed both the number of tensors and their
+    longest side. (Dilations may; they are in a list.)
     """
     most = max([len(state), *(side for value in state.values() for side in value.shape)])
     for name, value in config.items():
@@ -141,19 +136,19 @@ def kind_called(name: str) -> type[nn.Module]:
 
 
 def load_pretrained(name: str) -> tuple[nn.Module, dict]:
-    """A network that ships with the package, in evaluation mode on the CPU, and its card. No network is needed.
+    """A network that ships with the package, in evaluation mode on the CPU, and its card. Nothing is downloaded.
 
     name: one of `pretrained_names()`, "conditional-mnist" say. The card tells recipe, data, epochs, seconds, hardware,
     versions, history and what was measured on the test images.
     Raises ValueError for an unknown name, and for a file that is missing, damaged, or not the one that was published.
     """
     known = digests()
-    path = WEIGHTS / f"{_shipped(name, known)}.safetensors"
+    path = WEIGHTS / f"{_checked_name(name, known)}.safetensors"
     if not path.is_file():
         raise ValueError(f"{path} is not there: install the package again")
-    if sha256(path) != known[name]:
-        what = f"is not the file that was published (its SHA-256 is not in {SUMS})"
-        raise ValueError(f"{path} {what}: install the package again")
+    if hashlib.sha256(path.read_bytes()).hexdigest() != known[name]:
+        fault = f"is not the file that was published (its SHA-256 is not in {SUMS})"
+        raise ValueError(f"{path} {fault}: install the package again")
     return load_model(path)
 
 
@@ -162,18 +157,27 @@ def pretrained_names() -> list[str]:
     return list(digests())
 
 
+def digests(folder: Path | None = None) -> dict[str, str]:
+    """Name -> SHA-256, as the list in the folder of the weights has it. Raises ValueError for a damaged list."""
+    path = (folder or WEIGHTS) / SUMS
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    entries = re.findall(r"^\s*([0-9a-f]{64})  (\S+)\.safetensors\s*$", text, re.MULTILINE)
+    if 2 * len(entries) != len(text.split()):
+        raise ValueError(f"{path} is damaged, a line is no SHA-256 and file: install the package again")
+    return {name: digest for digest, name in entries}
+
+
 def load_measurement(name: str) -> dict:
-    """A stored measurement, "reach" say: figures as JSON holds them, images as integer tensors `(N, C, H, W)`.
+    """A stored measurement, "reach" say: figures as JSON holds them, images as uint8 tensors `(N, C, H, W)`.
 
     `python -m pixelcnn_helpers measure NAME` makes it anew. Raises ValueError for an unknown name or a damaged file.
     """
-    path = MEASUREMENTS / f"{_shipped(name, sorted(file.stem for file in MEASUREMENTS.glob('*.json')))}.json"
+    path = MEASUREMENTS / f"{_checked_name(name, sorted(file.stem for file in MEASUREMENTS.glob('*.json')))}.json"
     try:
         found = json.loads(path.read_text(encoding="utf-8"), object_hook=_unpacked)
-        if not isinstance(found, dict):
-            raise TypeError("it holds no dictionary")
+        check_type("its content", found, dict, "a dictionary")
     except (OSError, ValueError, TypeError, RuntimeError) as error:  # RuntimeError: images that do not fit their shape
-        raise ValueError(f"{path} is damaged ({_line(error)}): install the package again") from None
+        raise ValueError(f"{path} is damaged ({_first_line(error)}): install the package again") from None
     return found
 
 
@@ -184,39 +188,19 @@ def _unpacked(found: dict):
     return torch.tensor([int(digit, 16) for digit in found["pixels"]], dtype=torch.uint8).view(found["shape"])
 
 
-def digests(folder: Path | None = None) -> dict[str, str]:
-    """Name -> SHA-256, as the list in the folder of the weights has it. Raises ValueError for a damaged list."""
-    path = (folder or WEIGHTS) / SUMS
-    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    lines = [line for line in text.splitlines() if line.strip()]
-    entries = [re.fullmatch(r"([0-9a-f]{64})  (\S+)\.safetensors", line.strip()) for line in lines]
-    if None in entries:
-        line = reprlib.repr(lines[entries.index(None)])
-        raise ValueError(f"{path} is damaged, for {line} names no file and its SHA-256: install the package again")
-    return {entry[2]: entry[1] for entry in entries}
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _shipped(name, names) -> str:
-    if not isinstance(name, str) or name not in names:
-        listed = ", ".join(map(repr, names))
-        wanted = f"one of {listed}" if names else "none, for none are there: install the package again"
-        raise ValueError(f"name must be {wanted}, got {reprlib.repr(name)}")
+def _checked_name(name, names) -> str:
+    listed = ", ".join(map(repr, names)) or "none, for none are there (install the package again)"
+    require(isinstance(name, str) and name in names, "name", f"be one of {listed}", reprlib.repr(name))
     return name
 
 
-def _path(path) -> Path:
-    if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"path must be a string or a Path, got {type(path).__name__}")
+def _checked_path(path) -> Path:
+    check_type("path", path, str | os.PathLike, "a string or a Path")
     path = Path(path)
-    if path.suffix != ".safetensors" or "\0" in str(path):
-        raise ValueError(f"path must end in .safetensors, and hold no NUL, got {str(path)!r}")
+    fits = path.suffix == ".safetensors" and "\0" not in str(path)
+    require(fits, "path", "end in .safetensors, and hold no NUL", repr(str(path)))
     return path
 
 
-def _line(error: Exception) -> str:
-    """The first line of what an error says, or its name."""
-    return next(iter(str(error).splitlines()), "")[:300] or type(error).__name__
+def _first_line(error: Exception | str) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

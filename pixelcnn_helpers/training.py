@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from .checkpoint import Checkpoint, DelayedInterrupt, digest
-from .checks import check_images, check_int, check_labels, check_model, check_positive, check_two
+from .checks import check_images, check_int, check_labels, check_model, check_positive, check_two, require
 from .likelihood import bits_per_dim, nats
 from .models import on_cpu
 from .muon import Muon, hidden_kernels
@@ -75,23 +75,21 @@ def fit(
         held_images, held_labels = check_two("validation", validation, "(images, labels)")
         check_images(held_images, levels, channels, name="validation[0]")
         check_labels(held_labels, len(held_images), classes, name="validation[1]")
-    if (epochs is None) == (steps is None):
-        raise ValueError(f"exactly one of epochs and steps must be given, got epochs={epochs} and steps={steps}")
+    given = f"epochs={epochs} and steps={steps}"
+    require((epochs is None) != (steps is None), "exactly one of epochs and steps", "be given", given)
     if patience is not None and check_int("patience", patience, 1) and validation is None:
         raise ValueError(f"patience needs validation=(images, labels), got patience={patience} without it")
     for name, function in (("augment", augment), ("callback", callback)):
-        if function is not None and not callable(function):
-            raise TypeError(f"{name} must be a function or None, got {type(function).__name__}")
+        fits = function is None or callable(function)
+        require(fits, name, "be a function or None", type(function).__name__, TypeError)
     for name, flag in (("compile", compile), ("progress", progress)):
-        if not isinstance(flag, bool):
-            raise TypeError(f"{name} must be True or False, got {type(flag).__name__} {flag!r}")
+        require(isinstance(flag, bool), name, "be True or False", f"{type(flag).__name__} {flag!r}", TypeError)
+    known = isinstance(optimizer, str) and optimizer in OPTIMIZERS
+    require(known, "optimizer", f"be one of {', '.join(map(repr, OPTIMIZERS))}", repr(optimizer))
     seed = check_int("seed", seed, 0) % 2**32  # leaves room for the steps in torch's 64 bits
     batch_size = min(check_int("batch_size", batch_size, 1), len(images))
     limit = check_int("steps", steps, 1) if epochs is None else check_int("epochs", epochs, 1)
-    if check_positive("learning_rate", learning_rate) > 1000:
-        raise ValueError(f"learning_rate must be at most 1000, got {learning_rate}")
-    if optimizer not in OPTIMIZERS:
-        raise ValueError(f"optimizer must be one of {', '.join(map(repr, OPTIMIZERS))}, got {optimizer!r}")
+    require(check_positive("learning_rate", learning_rate) <= 1000, "learning_rate", "be at most 1000", learning_rate)
     weights = _trainable(model)
 
     with ExitStack() as contexts:
@@ -105,8 +103,8 @@ def fit(
         contexts.enter_context(torch.inference_mode(False))  # it switches gradients on, too
         with accelerator.autocast():  # raises for logits of another shape
             nats(model, torch.zeros_like(images[:1]), None if labels is None else labels[:1])
-        if len(images) < processes:
-            raise ValueError(f"images must be one at least for each of {processes} processes, got {len(images)}")
+        enough = f"be one at least for each of {processes} processes"
+        require(len(images) >= processes, "images", enough, len(images))
         share = max(1, batch_size // processes)  # images per process and step
         per_epoch = max(1, len(images) // (share * processes))
         total = limit if epochs is None else limit * per_epoch
@@ -121,7 +119,8 @@ def fit(
             "images": list(images.shape), "pixels": digest(images), "labels": digest(labels),
             "validation": 0 if validation is None else len(held_images), "validation images": digest(held_images),
             "validation labels": digest(held_labels), "augmentation": None, "steps": total,
-            "batch_size": share * processes, "learning_rate": float(learning_rate), "seed": seed, "optimizer": optimizer,
+            "batch_size": share * processes, "optimizer": optimizer, "learning_rate": float(learning_rate),
+            "seed": seed,
         }
         if augment is not None and checkpoint is not None:  # known by what it makes of the first images, on a CPU
             torch.manual_seed(seed)
@@ -255,16 +254,15 @@ def _augmented(augment, x: torch.Tensor, levels: int, look: bool = True) -> torc
     """A batch redrawn by the caller's `augment`, checked; its values only if `look`, which would wait for a GPU."""
     redrawn = augment(x, torch.Generator(x.device).manual_seed(torch.initial_seed()))
     check_images(redrawn, levels, name="what augment returns", values=look)
-    if redrawn.shape != x.shape:
-        raise ValueError(f"what augment returns must have the shape {tuple(x.shape)}, got {tuple(redrawn.shape)}")
+    require(redrawn.shape == x.shape, "what augment returns", f"have the shape {tuple(x.shape)}", tuple(redrawn.shape))
     return redrawn.long()
 
 
 class Trainer:
     """One optimiser step after the other: its learning rate, the precision, the processes.
 
-    model: moved to the device in place. optimizer: one of `OPTIMIZERS`. compile: see `fit`. fast: channels-last, in the precision that the processor is
-    fast in; False trains as textbooks do, contiguous and in float32.
+    model: moved to the device in place. optimizer, compile: see `fit`. fast: channels-last, in the precision that the
+    processor is fast in; False trains as textbooks do, contiguous and in float32.
     """
 
     def __init__(self, model, learning_rate, optimizer="adamw", weight_decay=0.01, compile=False, fast=True):
