@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from functools import singledispatch
+from itertools import cycle
 
 import torch
 from torch import nn
@@ -23,12 +24,11 @@ def incremental(layer, labels, n: int, size: tuple[int, int]):
     """The incremental way through a layer or a model, for n images of `size = (height, width)`.
 
     labels: float rows `(n, classes)`, or None for a model without classes. Call it, and what it returns, under
-    `torch.no_grad()` and in evaluation mode.
+    `torch.no_grad()` and in evaluation mode. For a model it returns an object with three methods:
 
-    For a model it returns an object with three methods. `sample` calls `row(r)` once for each row, from the top, and
-    then for each value of the row, from the left, channels innermost:
-    `pixel(col, channel)`, which returns the logits `(n, levels)` of that value, and
-    `put(col, channel, levels)`, which stores the levels that were drawn, integers `(n,)`.
+        row(r)                      once for each row, from the top, before the values of that row
+        pixel(col, channel)         the logits `(n, levels)` of a value; from the left, channels innermost
+        put(col, channel, levels)   stores the levels that were drawn there, integers `(n,)`
 
     A model of your own joins in with `@incremental.register(MyModel)` on a function of the same four arguments.
     Raises TypeError for a type that is not registered, and for a subclass of a registered one, at any depth, that
@@ -43,33 +43,35 @@ def incremental(layer, labels, n: int, size: tuple[int, int]):
         for name in ("forward", "logits"):
             wanted = getattr(known, name, None)
             if wanted is not None and getattr(getattr(module, name), "__func__", None) is not wanted:
-                raise TypeError(f"model has no cached way: {name} is not that of {known.__name__}; {_fix(module)}")
+                raise _no_way(module, f": {name} is not that of {known.__name__}")
     return _way(layer, labels, n, size)
 
 
 @singledispatch
 def _way(layer, labels, n, size):
-    raise TypeError(f"model has no cached way; {_fix(layer)}")
+    raise _no_way(layer)
 
 
-def _fix(layer) -> str:
-    return f'register one with @incremental.register({type(layer).__name__}), or use method="naive" or "guess"'
+def _no_way(layer, reason: str = "") -> TypeError:
+    fix = f'register one with @incremental.register({type(layer).__name__}), or use method="naive" or "guess"'
+    return TypeError(f"model has no cached way{reason}; {fix}")
 
 
 incremental.register = _way.register
 
 
+@incremental.register(VerticalConv2d)
 class RowsAbove:
-    """The taps of a kernel on rows above the current one (in a vertical stack also on it), computed a row at a time.
+    """The taps of a kernel on rows above (in a vertical stack also on the current one), computed a row at a time."""
 
-    weight: `(out, in, rows, k)`. reach: how many rows above the current one the first tap lies.
-    """
-
-    def __init__(self, weight, bias, reach, dilation, n, size):
-        self.weight, self.bias = weight, bias
-        self.reach, self.dilation = reach, dilation
-        self.span = dilation * (weight.shape[2] - 1) + 1
-        cache = weight.new_zeros(n, weight.shape[1], size[0] + reach, size[1])  # `reach` empty rows above the image
+    def __init__(self, layer: VerticalConv2d | MaskedConv2d, labels, n, size):
+        if isinstance(layer, VerticalConv2d):
+            self.weight = layer.weight  # (out, in, rows, k)
+        else:  # a kernel of 1 sees no rows above: it is given its own row, which is still empty here
+            self.weight = layer.masked_weight()[:, :, : layer.kernel_size[0] // 2 or 1]
+        self.bias, self.reach, self.dilation = layer.bias, layer.reach, layer.dilation[0]
+        self.span = self.dilation * (self.weight.shape[2] - 1) + 1
+        cache = self.weight.new_zeros(n, layer.in_channels, size[0] + self.reach, size[1])  # empty rows on top
         self.cache = cache.contiguous(memory_format=torch.channels_last)
 
     def put(self, row: int, x: torch.Tensor) -> None:
@@ -82,30 +84,33 @@ class RowsAbove:
         return F.conv2d(rows, self.weight, self.bias, padding=(0, self.reach), dilation=self.dilation)[:, :, 0]
 
 
+@incremental.register(HorizontalConv2d)
 class OwnRow:
     """The taps of a kernel on the current row, computed for one pixel and one group of outputs at a time.
 
-    weight: `(out, in, taps)`, masked. reach: how many columns to the left of the current one the first tap lies.
     `here[col]` is the stored input at a column, `(N, in)`, and `own[col][group]` one group of it; both can be written.
     """
 
-    def __init__(self, weight, reach, dilation, n, width, groups):
-        self.weights = [part.permute(2, 1, 0).contiguous() for part in weight.chunk(groups)]  # (taps, in, out/groups)
-        cache = weight.new_zeros(width + reach, n, weight.shape[1])  # `reach` empty columns left of the image
-        self.image = cache[reach:]  # (W, N, in)
+    def __init__(self, layer: HorizontalConv2d | MaskedConv2d, labels, n, size):
+        self.groups, dilation, width = layer.colour_groups, layer.dilation[1], size[1]
+        half = layer.reach // dilation
+        weight = layer.masked_weight()[:, :, layer.kernel_size[0] // 2, : half + 1]  # (out, in, taps)
+        self.weights = [part.permute(2, 1, 0).contiguous() for part in weight.chunk(self.groups)]
+        cache = weight.new_zeros(width + layer.reach, n, layer.in_channels)  # empty columns on the left
+        self.input = cache[layer.reach :]  # (W, N, in)
         span = dilation * (weight.shape[2] - 1) + 1
         # the views are made once, since making one takes as long as a small matrix product
         self.seen = [cache[col : col + span : dilation] for col in range(width)]  # (taps, N, in) under the taps
-        self.here = self.image.unbind()
-        self.own = [here.chunk(groups, 1) for here in self.here]
+        self.here = self.input.unbind()
+        self.own = [here.chunk(self.groups, 1) for here in self.here]
 
-    def row(self) -> torch.Tensor:
-        """The input of the whole row as stored so far, `(N, in, W)`."""
-        return self.image.permute(1, 2, 0)
+    def row(self, above: torch.Tensor) -> None:
+        """Begin a row. `above` is added to the output of these taps, `(W, N, out)`: the rows above, with the bias."""
+        self.above = [part.contiguous().unbind() for part in above.chunk(self.groups, 2)]
 
-    def pixel(self, col: int, group: int, above: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
-        """One group of outputs at a pixel, `(N, out/groups)`: `above` plus the contribution of these taps."""
-        return torch.addbmm(above, self.seen[col], self.weights[group], out=out)
+    def pixel(self, col: int, group: int, out: torch.Tensor | None = None) -> torch.Tensor:
+        """One group of outputs at a pixel, `(N, out/groups)`."""
+        return torch.addbmm(self.above[group][col], self.seen[col], self.weights[group], out=out)
 
 
 class Pointwise:
@@ -121,56 +126,35 @@ class Pointwise:
         return torch.addmm(self.biases[group] if add is None else add, x, self.weights[group], out=out)
 
 
-@incremental.register
-def _(layer: VerticalConv2d, labels, n, size):
-    return RowsAbove(layer.weight, layer.bias, layer.reach, layer.dilation[0], n, size)
+class IncrementalSquare:
+    """A kernel in two parts, its rows above and its own row. When a row is finished, it becomes a row above."""
+
+    def __init__(self, rows_above: RowsAbove, own_row: OwnRow):
+        self.rows_above, self.own_row = rows_above, own_row
+        self.here, self.own, self.pixel = own_row.here, own_row.own, own_row.pixel
+
+    def row(self, row: int) -> torch.Tensor:
+        """Begin a row; returns the contribution of the rows above, `(N, out, W)`."""
+        if row > 0:
+            self.rows_above.put(row - 1, self.own_row.input.permute(1, 2, 0))
+        above = self.rows_above.row(row)
+        self.own_row.row(above.permute(2, 0, 1))
+        return above
 
 
 @incremental.register
-def _(layer: HorizontalConv2d, labels, n, size):
-    """Without its bias, which the vertical stack brings."""
-    weight = layer.masked_weight()[:, :, 0]
-    return OwnRow(weight, layer.reach, layer.dilation[1], n, size[1], layer.colour_groups)
-
-
-@incremental.register(MaskedConv2d)
-class IncrementalMasked:
-    """A masked square: its rows above and its own row. When a row is finished, it becomes a row above."""
-
-    def __init__(self, layer: MaskedConv2d, labels, n, size):
-        weight, bias = layer.masked_weight(), layer.bias
-        self.groups = layer.colour_groups
-        half, dilation = layer.kernel_size[0] // 2, layer.dilation[0]
-        self.bias = weight.new_zeros(len(weight)) if bias is None else bias
-        self.above_row = RowsAbove(weight[:, :, :half], self.bias, layer.reach, dilation, n, size) if half else None
-        self.own_row = OwnRow(weight[:, :, half, : half + 1], layer.reach, dilation, n, size[1], self.groups)
-        self.here, self.own = self.own_row.here, self.own_row.own
-
-    def row(self, row: int) -> None:
-        if self.above_row is None:  # a kernel of 1
-            width, n = self.own_row.image.shape[:2]
-            above = self.bias[None, :, None].expand(n, -1, width)
-        else:
-            if row > 0:
-                self.above_row.put(row - 1, self.own_row.row())
-            above = self.above_row.row(row)
-        self.above = by_pixel(above, self.groups)
-
-    def pixel(self, col: int, group: int, out: torch.Tensor | None = None) -> torch.Tensor:
-        """One group of outputs at a pixel, `(N, out/groups)`."""
-        return self.own_row.pixel(col, group, self.above[group][col], out)
+def _(layer: MaskedConv2d, labels, n, size):
+    return IncrementalSquare(RowsAbove(layer, None, n, size), OwnRow(layer, None, n, size))
 
 
 @incremental.register(PixelCNN)
 class IncrementalPixelCNN:
     def __init__(self, model: PixelCNN, labels, n, size):
-        for layer in model.net:
-            if not isinstance(layer, MaskedConv2d | nn.BatchNorm2d | nn.ReLU):
-                name = type(layer).__name__
-                raise TypeError(f"model has no cached way: {name} is no layer of PixelCNN; {_fix(model)}")
-        *convs, last = (layer for layer in model.net if isinstance(layer, MaskedConv2d))
-        norms = [layer for layer in model.net if isinstance(layer, nn.BatchNorm2d)]
-        folded = [fold(conv, *scale_and_shift(norm)) for conv, norm in zip(convs, norms, strict=True)]
+        for layer, kind in zip(model.net, cycle([MaskedConv2d, nn.BatchNorm2d, nn.ReLU])):
+            if not isinstance(layer, kind):
+                raise _no_way(model, f": {type(layer).__name__} stands where PixelCNN has {kind.__name__}")
+        *blocks, last = model.net
+        folded = [fold(conv, *scale_and_shift(norm)) for conv, norm in zip(blocks[::3], blocks[1::3], strict=True)]
         self.layers = [incremental(conv, None, n, size) for conv in folded]
         self.last = Pointwise(last)
         self.features = last.weight.new_zeros(n, last.in_channels)  # the input of the last layer, at this pixel
@@ -196,7 +180,6 @@ class IncrementalGatedBlock:
     """`row` runs the vertical half of a block for a row, `pixel` its horizontal half at a pixel."""
 
     def __init__(self, block: GatedBlock, labels, n, size):
-        self.groups = block.groups
         self.link = block.link
         self.vertical = incremental(block.vertical, None, n, size)
         self.horizontal = incremental(block.horizontal, None, n, size)
@@ -204,61 +187,56 @@ class IncrementalGatedBlock:
         self.condition = None if labels is None else block.condition(labels).chunk(2, 1)
 
     def row(self, row: int, v: torch.Tensor) -> torch.Tensor:
-        """A row of the vertical stack before and after the block, `(N, F, W)`; its link is kept for `pixel`."""
+        """A row of the vertical stack before and after the block, `(N, F, W)`."""
         self.vertical.put(row, v)
         v = self.vertical.row(row)
-        # the link as a matrix product, in the order in which `pixel` reads it
-        z = F.linear(v.permute(2, 0, 1), self.link.weight[:, :, 0, 0], self.link.bias)  # (W, N, 2F)
+        z = F.linear(v.permute(2, 0, 1), self.link.weight[:, :, 0, 0], self.link.bias)  # the 1×1 link, (W, N, 2F)
         if self.condition is not None:
             for_v, for_h = self.condition
             v, z = v + for_v[:, :, None], z + for_h
-        self.linked = [part.unbind() for part in z.chunk(self.groups, 2)]
+        self.horizontal.row(z)
         return gate(v)
 
     def pixel(self, col: int, group: int, out: torch.Tensor) -> None:
         """Write one group of the gated features at a pixel into `out`, `(N, F/groups)`."""
-        tanh, sigmoid = self.horizontal.pixel(col, group, self.linked[group][col]).chunk(2, 1)
+        tanh, sigmoid = self.horizontal.pixel(col, group).chunk(2, 1)
         torch.mul(tanh.tanh_(), sigmoid.sigmoid_(), out=out)
 
 
 @incremental.register(GatedPixelCNN)
 class IncrementalGatedPixelCNN:
     def __init__(self, model: GatedPixelCNN, labels, n, size):
-        self.groups = model.channels
+        vertical, horizontal = (incremental(layer, None, n, size) for layer in (model.vertical, model.horizontal))
+        self.first = IncrementalSquare(vertical, horizontal)
+        self.blocks = [incremental(block, labels, n, size) for block in model.blocks]
+        self.skip, self.hidden, self.head = (Pointwise(layer) for layer in (model.skip, model.hidden, model.head))
         self.inputs = inputs_of_levels(model)
         if model.embedding is None:
             self.inputs = with_ones(self.inputs)
-        self.vertical = incremental(model.vertical, None, n, size)
-        self.horizontal = incremental(model.horizontal, None, n, size)
-        self.blocks = [incremental(block, labels, n, size) for block in model.blocks]
-        self.skip, self.hidden, self.head = (Pointwise(layer) for layer in (model.skip, model.hidden, model.head))
-
-        new, part = model.head.weight.new_zeros, model.features // self.groups
+        new, groups = model.head.weight.new_zeros, model.channels
         # the forward pass sorts the gated features by colour, then by block; here they lie block by block
-        self.gated = new(n, len(self.blocks) * model.features)
         self.skip.weights = [
-            weight.unflatten(0, (self.groups, -1, part)).transpose(0, 1).flatten(0, 2).contiguous()
+            weight.unflatten(0, (groups, len(self.blocks), -1)).transpose(0, 1).flatten(0, 2).contiguous()
             for weight in self.skip.weights
         ]
-        self.of_block = self.gated.chunk(len(self.blocks), 1)  # of each block (N, F)
-        self.own = [gated.chunk(self.groups, 1) for gated in self.of_block]
+        # the inputs of skip, hidden and head at this pixel, and the parts of them that `pixel` writes one by one
+        self.gated = new(n, len(self.blocks) * model.features)
         self.x, self.y = new(n, model.features), new(n, model.features)
-        self.own_x, self.own_y = self.x.chunk(self.groups, 1), self.y.chunk(self.groups, 1)
+        self.of_block = self.gated.chunk(len(self.blocks), 1)  # of each block (N, F)
+        self.own = [gated.chunk(groups, 1) for gated in self.of_block]
+        self.own_x, self.own_y = self.x.chunk(groups, 1), self.y.chunk(groups, 1)
 
     def row(self, row: int) -> None:
-        if row > 0:
-            self.vertical.put(row - 1, self.horizontal.row())
-        v = self.vertical.row(row)
-        self.above = by_pixel(v, self.groups)
+        v = self.first.row(row)
         for block in self.blocks:
             v = block.row(row, v)
 
     def put(self, col: int, channel: int, levels: torch.Tensor) -> None:
-        self.horizontal.own[col][channel].copy_(self.inputs[levels])
+        self.first.own[col][channel].copy_(self.inputs[levels])
 
     def pixel(self, col: int, channel: int) -> torch.Tensor:
         inputs = [block.horizontal.own[col][channel] for block in self.blocks]
-        self.horizontal.pixel(col, channel, self.above[channel][col], out=inputs[0])
+        self.first.pixel(col, channel, out=inputs[0])
         for i, block in enumerate(self.blocks):
             block.pixel(col, channel, out=self.own[i][channel])
             if i + 1 < len(self.blocks):  # nothing reads the residual of the last block
@@ -271,11 +249,6 @@ class IncrementalGatedPixelCNN:
 def inputs_of_levels(model) -> torch.Tensor:
     """Each level as the network sees it, `(levels, inputs per channel)`."""
     return model.scale(torch.arange(model.levels)[:, None, None, None])[:, :, 0, 0]
-
-
-def by_pixel(x: torch.Tensor, groups: int) -> list[tuple[torch.Tensor, ...]]:
-    """A row `(N, out, W)`, to be read pixel by pixel: for each group W tensors `(N, out/groups)`."""
-    return [part.permute(2, 0, 1).contiguous().unbind() for part in x.chunk(groups, 1)]
 
 
 def fold(layer: MaskedConv2d, scale: torch.Tensor, shift: torch.Tensor) -> MaskedConv2d:

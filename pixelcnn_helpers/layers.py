@@ -9,15 +9,13 @@ from torch.nn import functional as F
 from .checks import check_int
 
 
-def causal_mask(
-    kernel_size: int, mask_type: str, in_channels: int = 1, out_channels: int = 1, groups: int = 1
-) -> torch.Tensor:
+def causal_mask(kernel_size, mask_type, in_channels=1, out_channels=1, groups=1) -> torch.Tensor:
     """The 0/1 mask that keeps a square kernel from seeing pixels that come later in raster order.
 
     Type "A" is for the first layer, whose input is the image: its centre is closed. Type "B" is for later layers, whose
-    input is features: its centre is open. With more than one group, the channels are split evenly, in order, into
-    groups that follow one another at each pixel (R, then G, then B). At the centre, an output of group g sees the
-    inputs of the groups before g ("A"), or of these and g ("B"). For a kernel of 5×5, and for three groups:
+    input is features: its centre is open. The channels are split evenly, in order, into `groups` that follow one
+    another at each pixel (R, then G, then B). At the centre, an output of group g sees the inputs of the groups before
+    g ("A"), or of these and g ("B"). For a kernel of 5×5, and for three groups:
 
         A   1 1 1 1 1     B   1 1 1 1 1     A, centre   from  R G B     B, centre   from  R G B
             1 1 1 1 1         1 1 1 1 1             to R      0 0 0             to R      1 0 0
@@ -33,14 +31,16 @@ def causal_mask(
     if not isinstance(mask_type, str) or mask_type not in ("A", "B"):
         raise ValueError(f'mask_type must be "A" or "B", got {mask_type!r}')
     groups = check_int("groups", groups, 1)
-    source = _channel_groups("in_channels", in_channels, groups)  # (in,)
-    target = _channel_groups("out_channels", out_channels, groups)  # (out,)
+    for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
+        if check_int(name, channels, 1) % groups:
+            raise ValueError(f"{name} must split evenly into {groups} groups, got {channels}")
 
-    mask = torch.zeros(len(target), len(source), kernel_size, kernel_size, dtype=torch.float32)
+    mask = torch.zeros(out_channels, in_channels, kernel_size, kernel_size, dtype=torch.float32)
     mask[:, :, :half] = 1  # the rows above
     mask[:, :, half, :half] = 1  # the same row, to the left
-    open_centre = target[:, None] > source if mask_type == "A" else target[:, None] >= source
-    mask[:, :, half, half] = open_centre.float()  # (out, in)
+    source = torch.arange(in_channels) * groups // in_channels  # the group of each channel, in even runs
+    target = torch.arange(out_channels)[:, None] * groups // out_channels
+    mask[:, :, half, half] = (target > source if mask_type == "A" else target >= source).float()  # (out, in)
     return mask
 
 
@@ -120,14 +120,12 @@ class HorizontalConv2d(nn.Conv2d):
     """
 
     def __init__(self, in_channels, out_channels, kernel_size, first=False, dilation=1, groups=1, bias=True):
-        centre = causal_mask(1, "A" if first else "B", in_channels, out_channels, groups)  # (out, in, 1, 1)
+        mask = causal_mask(kernel_size, "A" if first else "B", in_channels, out_channels, groups)  # (out, in, k, k)
         self.reach, taps = _half_kernel(kernel_size, first, dilation, centre_exists=groups > 1)
         super().__init__(in_channels, out_channels, (1, taps), dilation=dilation, bias=bias)
-        self.closed = first and groups == 1  # there is no centre tap
-        self.colour_groups = groups
+        self.closed, self.colour_groups = first and groups == 1, groups  # closed: there is no centre tap
         if groups > 1:
-            left = centre.new_ones(out_channels, in_channels, 1, taps - 1)
-            self.register_buffer("mask", torch.cat([left, centre], 3).to(self.weight))  # (out, in, 1, taps)
+            self.register_buffer("mask", mask[:, :, taps - 1 : taps, :taps].contiguous().to(self.weight))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = F.pad(x, (self.reach, 0))  # empty columns left of the image
@@ -147,9 +145,7 @@ class GatedBlock(nn.Module):
     residual: False leaves out the 1×1 back to the horizontal stack, which nothing reads after a network's last block.
     `forward(v, h, labels=None)` takes both stacks `(N, features, H, W)` and label rows `(N, classes)`. It returns
     `(v, h, gated)`: both stacks after this block, and the gated features of the horizontal one, for the skip.
-
-    The link from the vertical to the horizontal stack is taken before the gate. The residual is on the horizontal stack
-    only. In colour, every layer on the horizontal path keeps the groups apart; the vertical one needs no groups.
+    Every layer on the horizontal path keeps the groups apart; the vertical stack needs no groups.
     Raises ValueError for an even kernel or features that do not split evenly.
     Source: van den Oord et al. 2016, arXiv 1606.05328, equation 2 and figure 2; the label as in equation 4.
     """
@@ -160,19 +156,17 @@ class GatedBlock(nn.Module):
         self.groups = groups
         self.vertical = VerticalConv2d(features, 2 * features, kernel_size, dilation=dilation)
         self.reach = self.vertical.reach
-        # the link has a bias that is added to this layer's output
         self.horizontal = HorizontalConv2d(
             features, 2 * features, kernel_size, dilation=dilation, groups=groups, bias=False
         )
-        self.link = nn.Conv2d(2 * features, 2 * features, 1)
+        self.link = nn.Conv2d(2 * features, 2 * features, 1)  # from v to h; its bias serves both
         self.residual = MaskedConv2d("B", features, features, 1, groups=groups, bias=False) if residual else None
-        self.condition = nn.Linear(classes, 4 * features, bias=False) if classes else None
+        self.condition = nn.Linear(classes, 4 * features, bias=False) if classes else None  # a column for each class
 
     def forward(self, v, h, labels=None):
-        v = self.vertical(v)  # (N, 2F, H, W), before its gate
-        z = self.horizontal(h) + self.link(v)
+        v = self.vertical(v)  # (N, 2F, H, W)
+        z = self.horizontal(h) + self.link(v)  # the link is taken before the gate
         if labels is not None:
-            # a matrix product: one column of weights for each class, mixed as the label mixes the classes
             for_v, for_h = self.condition(labels)[:, :, None, None].chunk(2, 1)
             v, z = v + for_v, z + for_h
         gated = gate(z, self.groups)
@@ -193,13 +187,6 @@ def check_kernel_size(value) -> int:
     if size % 2 == 0:
         raise ValueError(f"kernel_size must be odd, so that the kernel has a centre, got {size}")
     return size
-
-
-def _channel_groups(name: str, channels: int, groups: int) -> torch.Tensor:
-    """The group of each channel, `0 … groups-1` in even runs: `(channels,)`."""
-    if check_int(name, channels, 1) % groups:
-        raise ValueError(f"{name} must split evenly into {groups} groups, got {channels}")
-    return torch.arange(channels) // (channels // groups)
 
 
 def _half_kernel(kernel_size: int, first: bool, dilation: int, centre_exists: bool = False) -> tuple[int, int]:

@@ -8,15 +8,13 @@ from collections.abc import Iterator
 import torch
 from torch.nn import functional as F
 
-from .checks import check_classes, check_finite, check_images, check_int, check_labels, check_logits, check_model
-from .models import at_least_float32, device_of, evaluating
+from .checks import check_classes, check_finite, check_images, check_int, check_labels, check_model
+from .models import at_least_float32, device_of, evaluating, logits_of
 
 VALUES_AT_ONCE = 16 * 28 * 28  # on a CPU; larger batches take three times as long, since each layer needs new memory
 
 
-def nats(
-    model, images: torch.Tensor, labels: torch.Tensor | None = None, batch_size: int | None = None
-) -> torch.Tensor:
+def nats(model, images, labels=None, batch_size=None) -> torch.Tensor:
     """Negative log likelihood of each image, -log p(x), the sum over its pixels and channels (arXiv 1601.06759, eq. 1).
 
     images: integers `(N, C, H, W)`; labels: float rows `(N, classes)` for a model with classes. batch_size: None takes
@@ -29,9 +27,7 @@ def nats(
     return torch.cat([losses.flatten(1).double().sum(1) for losses in _losses(model, images, labels, batch_size)])
 
 
-def pixel_nats(
-    model, images: torch.Tensor, labels: torch.Tensor | None = None, batch_size: int | None = None
-) -> torch.Tensor:
+def pixel_nats(model, images, labels=None, batch_size=None) -> torch.Tensor:
     """Negative log likelihood of each value given the values before it, -log p(x_i | x_<i); their sum is `nats`.
 
     Arguments and errors as for `nats`. Returns `(N, C, H, W)` on the CPU, in the model's precision, at least float32.
@@ -52,15 +48,13 @@ def _losses(model, images, labels, batch_size) -> Iterator[torch.Tensor]:
     with evaluating(model):
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size].to(device).long()
-            rows = () if labels is None else (labels[start : start + batch_size].to(device),)
-            logits = at_least_float32(check_logits(model(batch, *rows), batch, levels))
+            rows = None if labels is None else labels[start : start + batch_size].to(device)
+            logits = at_least_float32(logits_of(model, batch, rows))
             check_finite(logits.amax(1))
             yield F.cross_entropy(logits, batch, reduction="none").cpu()
 
 
-def bits_per_dim(
-    model, images: torch.Tensor, labels: torch.Tensor | None = None, batch_size: int | None = None
-) -> float:
+def bits_per_dim(model, images, labels=None, batch_size=None) -> float:
     """Mean negative log likelihood over all images in bits per dimension (pixel and channel): `nats / (C·H·W·log 2)`.
 
     Arguments and errors as for `nats`.
@@ -68,7 +62,7 @@ def bits_per_dim(
     return nats(model, images, labels, batch_size).mean().item() / (images[0].numel() * math.log(2))
 
 
-def class_posterior(model, images: torch.Tensor, batch_size: int | None = None) -> torch.Tensor:
+def class_posterior(model, images, batch_size=None) -> torch.Tensor:
     """The model as a Bayes classifier: log p(x|c) for every class c, and from them p(c|x) with equal priors.
 
     images: integers `(N, C, H, W)`. Returns probabilities `(N, classes)`, float64, on the CPU: the softmax of the log

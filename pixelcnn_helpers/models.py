@@ -9,7 +9,7 @@ from functools import wraps
 import torch
 from torch import nn
 
-from .checks import check_images, check_int, check_labels
+from .checks import check_images, check_int, check_labels, check_logits, check_size
 from .layers import GatedBlock, HorizontalConv2d, MaskedConv2d, VerticalConv2d, check_kernel_size
 
 
@@ -25,8 +25,9 @@ def stores_config(init):
         init(self, *args, **kwargs)
         bound = signature.bind(self, *args, **kwargs)
         bound.apply_defaults()
-        self.config = dict(list(bound.arguments.items())[1:])  # without self
-        for name, value in self.config.items():
+        _, *options = bound.arguments.items()  # without self
+        self.config = dict(options)
+        for name, value in options:
             if hasattr(value, "__len__") and not isinstance(value, str):  # a list, an array, a range
                 self.config[name] = list(value)
 
@@ -61,10 +62,7 @@ class AutoregressiveModel(nn.Module):
         return self.logits(x, None if labels is None else labels.to(x))
 
     def scale(self, images: torch.Tensor) -> torch.Tensor:
-        """Levels `0 … levels-1` -> floats `-1 … 1`, or the vector of each level after the other: `(N, inputs, H, W)`.
-
-        They are on the device and in the precision of the weights.
-        """
+        """Levels `0 … levels-1` -> floats `-1 … 1` or vectors, `(N, inputs, H, W)`, in the precision of the weights."""
         weight = next(self.parameters())
         if self.embedding is None:
             return images.to(weight.device, weight.dtype) * (2 / (self.levels - 1)) - 1
@@ -83,8 +81,8 @@ class PixelCNN(AutoregressiveModel):
     """The plain network: masked convolutions, first A, then B, each with batch norm and ReLU; then a 1×1 to the logits.
 
     features: None takes 64, in colour 60; they split evenly among the channels.
+    embedding: 0 gives each level to the network as a number, otherwise as a learned vector of so many numbers.
     `forward(images, labels=None)` maps integers `(N, C, H, W)` to logits `(N, levels, C, H, W)`.
-
     Raises ValueError for layers < 1, levels < 2, an even kernel, or features that do not split among the channels.
     Source: the network of Thomas and Passi, "PyTorch Deep Learning Hands-On" (2019), after arXiv 1601.06759.
     """
@@ -100,12 +98,9 @@ class PixelCNN(AutoregressiveModel):
         blocks = []
         for layer in range(check_int("layers", layers, 1)):
             mask_type, width = ("A", self.inputs) if layer == 0 else ("B", features)
-            blocks += [
-                # no bias, since batch norm adds a shift of its own
-                MaskedConv2d(mask_type, width, features, kernel_size, groups=channels, bias=False),
-                nn.BatchNorm2d(features),
-                nn.ReLU(),
-            ]
+            # no bias, since batch norm adds a shift of its own
+            conv = MaskedConv2d(mask_type, width, features, kernel_size, groups=channels, bias=False)
+            blocks += [conv, nn.BatchNorm2d(features), nn.ReLU()]
         self.net = nn.Sequential(*blocks, MaskedConv2d("B", features, channels * levels, 1, groups=channels))
 
     def logits(self, x, labels=None):
@@ -117,8 +112,9 @@ class GatedPixelCNN(AutoregressiveModel):
 
     features: of each stack; they split evenly among the channels. classes: 0 is unconditional; else
     `forward(images, labels)` takes float rows `(N, classes)` that sum to 1, mixtures included.
-    dilations: one for each block, None for 1 everywhere; their number must be the number of blocks.
-    Each channel is accompanied by a channel of ones, which tells the network where the image ends.
+    dilations: one for each block, None for 1 everywhere.
+    embedding: 0 gives each level to the network as a number, otherwise as a learned vector of so many numbers. A number
+    is accompanied by a channel of ones, which tells the network where the image ends.
 
     The field reaches `first_kernel_size // 2 + kernel_size // 2 * sum(dilations)` rows up, and as many columns to each
     side (`reach`): 11 with eight blocks of 3×3 after a first 7×7, 27 with dilations 1 2 4 8 1 2 4 2.
@@ -138,11 +134,8 @@ class GatedPixelCNN(AutoregressiveModel):
         if not hasattr(dilations, "__getitem__") or len(dilations) != blocks:
             raise ValueError(f"dilations must be a sequence, one for each of the {blocks} blocks, got {dilations}")
         inputs = self.inputs if embedding else 2 * channels
-        self.vertical = VerticalConv2d(inputs, features, first_kernel_size, first=True)
-        # the vertical layer has a bias that is added to this layer's output
-        self.horizontal = HorizontalConv2d(
-            inputs, features, first_kernel_size, first=True, groups=channels, bias=False
-        )
+        self.vertical = VerticalConv2d(inputs, features, first_kernel_size, first=True)  # its bias serves both
+        self.horizontal = HorizontalConv2d(inputs, features, first_kernel_size, first=True, groups=channels, bias=False)
         self.blocks = nn.ModuleList(
             GatedBlock(features, kernel_size, dilation, classes, channels, residual=block < blocks - 1)
             for block, dilation in enumerate(dilations)
@@ -190,6 +183,12 @@ def on_cpu(values) -> bool:
     return getattr(values, "is_cpu", True) and not torch.compiler.is_compiling()
 
 
+def logits_of(model: nn.Module, images: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
+    """The logits `(N, levels, C, H, W)` of any model, whose `forward` need not take labels if it has no classes."""
+    rows = () if labels is None else (labels,)
+    return check_logits(model(images, *rows), images, model.levels)
+
+
 def at_least_float32(x: torch.Tensor) -> torch.Tensor:
     """Logits to compute probabilities from, for which half precision is too coarse."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
@@ -210,3 +209,12 @@ def evaluating(model: nn.Module):
 def device_of(model: nn.Module) -> torch.device:
     """The device of a model's weights; the CPU for a model without any."""
     return next((weight.device for weight in model.parameters()), torch.device("cpu"))
+
+
+def image_size(model: nn.Module, size=None, given: torch.Tensor | None = None) -> tuple[int, int]:
+    """The `(height, width)` to draw: the one asked for, that of the given images, or the model's own."""
+    if size is None:
+        size = getattr(model, "size", None) if given is None else given.shape[-2:]
+    if size is None:
+        raise ValueError("size must be a pair (height, width), got None, and this model was not trained on any size")
+    return check_size(size)

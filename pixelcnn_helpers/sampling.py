@@ -11,18 +11,8 @@ import torch
 from tqdm.auto import tqdm
 
 from .caching import incremental
-from .checks import (
-    check_finite,
-    check_images,
-    check_int,
-    check_labels,
-    check_logits,
-    check_model,
-    check_number,
-    check_size,
-    check_two,
-)
-from .models import device_of, evaluating
+from .checks import check_finite, check_images, check_int, check_labels, check_model, check_number, check_two
+from .models import device_of, evaluating, image_size, logits_of
 
 SEEDS = 2**32  # torch's CPU generator uses the lower 32 bits of a seed only
 METHODS = ("cached", "guess", "naive")
@@ -37,7 +27,7 @@ def sample(
 
     n: how many images; None takes the number of label rows, seeds or known images, else 1.
     labels: float rows `(n, classes)` for a model with classes. size: `(H, W)`; None takes the model's own.
-    seed: image i has its own seed, `seed + i`, or `seed[i]` of a sequence. So it does not depend on its batch.
+    seed: image i has its own seed, `seed + i`, or `seed[i]` of a sequence, and so does not depend on its batch.
     temperature: 1 draws from the model, less prefers likely levels, 0 always takes the likeliest.
     known: `(images, mask)`, integers `(n or 1, C, H, W)` and booleans that broadcast to them. Values where the mask is
     true are kept. (An unknown value depends on the known ones before it in raster order only.)
@@ -45,8 +35,7 @@ def sample(
     method: "cached" computes each feature once; for the models of this package and those registered with `incremental`.
     "guess" draws all values in parallel from the current guess, with the same noise, until nothing changes; for any
     model; it begins with `start` `(n, C, H, W)` (None: zeros). "naive" runs the whole network once for every value.
-    All three give the same images in float64. In float32 another order of summation may flip a level where two are
-    almost equally good.
+    All three give the same images in float64; in float32 another order of summation may flip a near tie.
 
     Returns int64 images `(n, C, H, W)` on the model's device. The choice is `argmax(logits + temperature · noise)` with
     the Gumbel noise of the seeds, see `row_noise`.
@@ -63,10 +52,10 @@ def sample(
         raise ValueError(f'start must be None, except with method="guess", got one with method={method!r}')
 
     task = _Task(model, n, labels, size, seed, temperature, known)
-    images, mask, some_known = task.images, task.mask, task.some_known
+    images, mask, some_known = task.images, task.mask, bool(task.mask.any())
     with evaluating(model):
-        way = _WholePasses(task) if method == "naive" else incremental(model, task.labels, len(images), task.size)
-        for row, noise in task.rows(progress):  # noise: (W, C, n, levels)
+        way = task if method == "naive" else incremental(model, task.labels, len(images), task.size)
+        for row, noise in task.noise_by_row(progress):  # noise: (W, C, n, levels)
             way.row(row)
             scores = []  # logits and noise of each value of the row, (n, levels)
             for col, channel in product(range(task.size[1]), range(task.channels)):
@@ -106,12 +95,11 @@ def guesses(
         if start.shape != images.shape:
             raise ValueError(f"start must have the shape {tuple(images.shape)}, got {tuple(start.shape)}")
         images = torch.where(task.mask, images, start.to(images))
-    noise = torch.stack([row_noise for _, row_noise in task.rows()]).permute(3, 4, 2, 0, 1)  # (n, levels, C, H, W)
-    bar = tqdm(desc="guessing", unit="pass", disable=not progress)
-    with evaluating(model), bar:
-        most = images[0].numel() + 1
+    noise = torch.stack([noise for _, noise in task.noise_by_row()]).permute(3, 4, 2, 0, 1)  # (n, levels, C, H, W)
+    most = images[0].numel() + 1
+    with evaluating(model), tqdm(desc="guessing", unit="pass", disable=not progress) as bar:
         for _ in range(most):
-            score, drawn = (task.logits(images) + noise).max(1)  # (n, C, H, W)
+            score, drawn = (logits_of(model, images, task.labels) + noise).max(1)  # (n, C, H, W)
             check_finite(score)
             drawn = torch.where(task.mask, images, drawn)
             bar.update()
@@ -123,53 +111,44 @@ def guesses(
 
 
 class _Task:
-    """What every way of drawing begins with: checked arguments, the canvas, the mask of known values, the noise."""
+    """What every way of drawing begins with: checked arguments, the images, the mask of known values, the noise.
+
+    `row`, `pixel` and `put` are the naive way, as those of `incremental`: every `pixel` is a pass of the whole network.
+    """
 
     def __init__(self, model, n, labels, size, seed, temperature, known):
         self.model = model
         self.channels, self.levels, classes = check_model(model)
-        given = None if known is None else check_two("known", known, "(images, mask)")[0]
+        given, mask = (None, None) if known is None else check_two("known", known, "(images, mask)")
         if known is not None:
             check_images(given, self.levels, self.channels, name="known[0]")
         self.seeds = _seeds(seed, n, labels, given)
         check_labels(labels, len(self.seeds), classes)
         self.size = image_size(model, size, given)
         self.temperature = min(check_number("temperature", temperature), 1e30)  # more would overflow
+        images, mask = _canvas(given, mask, (len(self.seeds), self.channels, *self.size))
+        self.known_everywhere = mask.all(0)
         self.device = device_of(model)
-        canvas = _canvas(known, (len(self.seeds), self.channels, *self.size))
-        self.images, self.mask = (part.to(self.device) for part in canvas)
+        self.images, self.mask = images.to(self.device), mask.to(self.device)
         self.labels = None if labels is None else labels.to(next(model.parameters(), labels))
-        self.some_known, self.all_known = bool(self.mask.any()), self.mask.all(0).cpu()
 
-    def logits(self, images: torch.Tensor) -> torch.Tensor:
-        """The logits of all values in one pass, `(n, levels, C, H, W)`."""
-        rows = () if self.labels is None else (self.labels,)
-        return check_logits(self.model(images, *rows), images, self.levels)
-
-    def rows(self, progress: bool = False) -> Iterator[tuple[int, torch.Tensor]]:
+    def noise_by_row(self, progress: bool = False) -> Iterator[tuple[int, torch.Tensor]]:
         """Each row's number, and its noise times the temperature, `(W, C, n, levels)`."""
         generators = [torch.Generator().manual_seed(seed) for seed in self.seeds]
         for row in tqdm(range(self.size[0]), desc="sampling", unit="row", disable=not progress):
             noise = row_noise(generators, self.size[1], self.channels, self.levels)
             yield row, noise.to(self.device).mul_(self.temperature)  # float32, also for a model in half precision
 
-
-class _WholePasses:
-    """The naive way, with the methods of `incremental`: every `pixel` is one pass of the whole network."""
-
-    def __init__(self, task: _Task):
-        self.task = task
-
     def row(self, row: int) -> None:
         self.now = row
 
     def pixel(self, col: int, channel: int) -> torch.Tensor:
-        if self.task.all_known[channel, self.now, col]:  # whatever is drawn here is not used
-            return torch.zeros(len(self.task.images), self.task.levels, device=self.task.device, dtype=torch.float32)
-        return self.task.logits(self.task.images)[:, :, channel, self.now, col]
+        if self.known_everywhere[channel, self.now, col]:
+            return torch.zeros(())  # whatever is drawn here is not used
+        return logits_of(self.model, self.images, self.labels)[:, :, channel, self.now, col]
 
     def put(self, col: int, channel: int, levels: torch.Tensor) -> None:
-        pass  # the next pass reads the images themselves
+        """The next pass reads the images themselves."""
 
 
 def row_noise(generators: Sequence[torch.Generator], width: int, channels: int, levels: int) -> torch.Tensor:
@@ -184,7 +163,7 @@ def row_noise(generators: Sequence[torch.Generator], width: int, channels: int, 
     return uniform.clamp_min_(1e-37).log_().neg_().log_().neg_().permute(1, 2, 0, 3)
 
 
-def _seeds(seed, n, labels, given) -> list[int]:
+def _seeds(seed, n, labels, given) -> Sequence[int]:
     """One seed per image, and with it the number of images."""
     many = isinstance(seed, list | tuple | range | np.ndarray | torch.Tensor) and getattr(seed, "ndim", 1) > 0
     rows = len(labels) if isinstance(labels, torch.Tensor) and labels.ndim > 0 else 0
@@ -197,29 +176,20 @@ def _seeds(seed, n, labels, given) -> list[int]:
         raise ValueError(f"seed must hold one seed per image, got {len(seed)} seeds for {n} images")
     if many:
         seeds = [check_int(f"seed[{i}]", value, 0) for i, value in enumerate(seed)]
+        highest = max(seeds)
     else:
         first = check_int("seed", seed, 0)
         seeds = range(first, first + n)
-    highest = max(seeds) if many else seeds[-1]
+        highest = seeds[-1]
     if highest >= SEEDS:
         raise ValueError(f"seed must be below 2**32 for every image, for torch tells no more apart, got {highest}")
     return seeds
 
 
-def image_size(model, size=None, given=None) -> tuple[int, int]:
-    """The `(height, width)` to draw: the one asked for, that of the given images, or the model's own."""
-    if size is None:
-        size = getattr(model, "size", None) if given is None else given.shape[-2:]
-    if size is None:
-        raise ValueError("size must be a pair (height, width), got None, and this model was not trained on any size")
-    return check_size(size)
-
-
-def _canvas(known, shape) -> tuple[torch.Tensor, torch.Tensor]:
+def _canvas(given, mask, shape) -> tuple[torch.Tensor, torch.Tensor]:
     """Images to draw on and the boolean mask of values to keep, both `(n, C, H, W)`."""
-    if known is None:
+    if given is None:
         return torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.bool)
-    given, mask = known
     mask = torch.as_tensor(mask) if isinstance(mask, np.ndarray) else mask
     if not isinstance(mask, torch.Tensor) or mask.dtype != torch.bool:
         raise TypeError(f"known[1] must be a boolean mask, got {getattr(mask, 'dtype', type(mask).__name__)}")

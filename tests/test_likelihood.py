@@ -219,7 +219,7 @@ def test_a_network_reads_digits_better_than_chance():
     model, rows = GatedPixelCNN(levels=4, features=16, blocks=2, classes=10), one_hot(data.train_classes, 10)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ACCELERATE_USE_CPU", "true")
-        fit(model, images, rows, epochs=4, batch_size=32, learning_rate=0.02, progress=False)
+        fit(model, images, rows, epochs=4, batch_size=32, learning_rate=5e-3, progress=False)
     found = class_posterior(model, test).argmax(1)
     assert (found == data.test_classes).double().mean() > 0.6  # chance: 0.1
 

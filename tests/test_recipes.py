@@ -235,11 +235,12 @@ def test_same_seed_same_weights(tmp_path):
 
 def test_the_held_out_images_choose_and_are_not_trained_on(shelf, monkeypatch):
     seen = watch(monkeypatch)
-    tiny(shelf, "levels=4", "patience=3", "batch_size=99", "learning_rate=0.03", "seed=7")
+    tiny(shelf, "levels=4", "patience=3", "batch_size=99", "learning_rate=0.03", "seed=7", "optimizer=adamw")
     data = load_dataset("digits")
     assert torch.equal(seen[0]["images"], quantize(data.train[:-100], 4, 17))
     assert torch.equal(seen[0]["validation"][0], quantize(data.train[-100:], 4, 17))
     wanted = {"patience": 3, "compile": False, "augment": None, "batch_size": 99, "learning_rate": 0.03, "seed": 7}
+    wanted["optimizer"] = "adamw"
     assert wanted.items() <= seen[0].items()
 
 
@@ -313,7 +314,7 @@ def test_a_classifier(shelf, monkeypatch, capsys):
     assert before.removeprefix("  its card") == after.removeprefix("  measured")
 
 
-@pytest.mark.parametrize("setting", ["drawn=true", "patience=2", "compile=true"])
+@pytest.mark.parametrize("setting", ["drawn=true", "patience=2", "compile=true", "optimizer=muon"])
 def test_what_classifiers_do_not_know(shelf, monkeypatch, setting):
     use(monkeypatch, GREYS)
     with refused(ValueError, "classifier", setting.partition("=")[0]):

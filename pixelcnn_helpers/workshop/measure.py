@@ -20,10 +20,11 @@ from .measure_between import measure_between
 from .measure_equal_time import measure_equal_time
 from .measure_optimizers import measure_optimizers
 from .measure_reach import measure_reach
+from .measure_records import measure_records
 
 MAKERS = {
     "reach": measure_reach, "equal-time": measure_equal_time, "between": measure_between,
-    "optimizers": measure_optimizers,
+    "optimizers": measure_optimizers, "records": measure_records,
 }
 
 

@@ -15,7 +15,7 @@ class Recipe:
     ones, are not trained on; they decide which epoch of a PixelCNN is kept (a classifier keeps its last).
     rotation: each image is rotated by up to so many degrees, anew in every epoch. drawn: pixels are drawn as
     Bernoulli(x/255), anew in every epoch. patience: stop after so many epochs without a better one (0: never).
-    compile: see `fit`. Classifiers take neither drawn nor patience nor compile.
+    optimizer, compile: see `fit`. Classifiers take AdamW, and neither drawn nor patience nor compile.
     start: the name of a network that ships, for the initial weights. labels: "classes"; "softened", probabilities of
     `teacher-mnist` at a temperature of 4; or "self-taught", see `self_taught`, with its `rounds` and `wanted`.
     """
@@ -26,6 +26,7 @@ class Recipe:
     epochs: int = 4
     batch_size: int = 64
     learning_rate: float = 2e-3
+    optimizer: str = "muon"
     seed: int = 0
     held_out: int = 2000
     rotation: float = 0.0
@@ -43,7 +44,9 @@ def two_stacks(features: int = 48, levels: int = 8, classes: int = 0) -> dict:
     return {"levels": levels, "features": features, "blocks": 8, "dilations": list(NEAR_AND_FAR), "classes": classes}
 
 
-TO_READ = {"epochs": 12, "batch_size": 128, "learning_rate": 4e-3, "rotation": 10.0, "compile": False}
+TO_READ = {
+    "epochs": 12, "batch_size": 128, "learning_rate": 4e-3, "optimizer": "adamw", "rotation": 10.0, "compile": False,
+}
 LABELS = ("classes", "softened", "self-taught")
 RECIPES = {
     "conditional-mnist": Recipe("GatedPixelCNN", two_stacks(classes=10), epochs=14),
@@ -69,4 +72,5 @@ def recipe_called(name: str) -> Recipe:
 
 def recipe_of(card: dict) -> Recipe:
     """The recipe on a card; a field that the card does not know has its default."""
+    card = {"optimizer": "adamw"} | card  # those of version 0.1 do not know it
     return Recipe(**{key.name: card[key.name] for key in fields(Recipe) if key.name in card})

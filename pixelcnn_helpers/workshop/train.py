@@ -133,8 +133,10 @@ def trained(model, recipe: Recipe, data: Dataset, checkpoint: Path):
     options = {"epochs": recipe.epochs, "batch_size": recipe.batch_size, "learning_rate": recipe.learning_rate}
     options |= {"seed": recipe.seed}
     if isinstance(model, Classifier):
-        if recipe.drawn or recipe.patience or recipe.compile or recipe.labels != "classes":
-            raise ValueError("a classifier's recipe needs drawn=false, patience=0, compile=false and labels=classes")
+        plain = recipe.optimizer == "adamw" and recipe.labels == "classes"
+        if recipe.drawn or recipe.patience or recipe.compile or not plain:
+            needs = "optimizer=adamw, drawn=false, patience=0, compile=false and labels=classes"
+            raise ValueError(f"a classifier's recipe needs {needs}")
         held = data.train[split:], data.train_classes[split:]
         try:
             return fit_classifier(
@@ -148,6 +150,7 @@ def trained(model, recipe: Recipe, data: Dataset, checkpoint: Path):
     held = as_seen(recipe, data.train[split:], data.levels), None if labels is None else labels[split:]
     labels = None if labels is None else labels[:split]
     options |= {"validation": held, "patience": recipe.patience or None, "compile": recipe.compile}
+    options |= {"optimizer": recipe.optimizer}
     if recipe.labels != "classes":
         if augment or labels is None or recipe.data != "mnist" or not recipe.start:
             needs = "data=mnist, a network with classes and a start, rotation=0 and drawn=false"
