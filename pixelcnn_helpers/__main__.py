@@ -26,6 +26,7 @@ def main(arguments: list[str] | None = None, root: Path | None = None) -> None:
     one.add_argument("names", nargs="*", metavar="name", help="01_masks, or its beginning; default: all of them")
 
     commands.add_parser("figures", help="draw the pictures of the README and of the notebooks' first cells")
+    commands.add_parser("tables", help="write the README's tables of networks and likelihoods from the cards")
     commands.add_parser("mnist-sample", help="make the sample of MNIST that ships from the full data set")
 
     one = commands.add_parser("bench", help="time drawing or training on this machine")
@@ -51,7 +52,7 @@ def main(arguments: list[str] | None = None, root: Path | None = None) -> None:
 
     one = commands.add_parser("measure", help="make a measurement anew that the notebooks show")
     one.description = "Make a measurement that is too long for a notebook, and store it in measurements/."
-    one.add_argument("what", help="reach, equal-time or between")
+    one.add_argument("what", help="reach, say; a wrong name lists them all")
 
     chosen = parser.parse_args(arguments)
     try:
@@ -91,6 +92,10 @@ def run(chosen: argparse.Namespace, root: Path | None) -> None:
             from .workshop import figures
 
             figures.main()
+        case "tables":
+            from .workshop.tables import write_tables
+
+            write_tables(root)
         case "mnist-sample":
             from .workshop.mnist_sample import make_sample
 

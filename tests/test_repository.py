@@ -14,6 +14,8 @@ import yaml
 from packaging.requirements import Requirement
 
 import pixelcnn_helpers
+from pixelcnn_helpers.studies.records import records_markdown
+from pixelcnn_helpers.workshop.tables import networks_markdown
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -108,6 +110,11 @@ def test_the_citation_names_this_version():
 def test_the_readme_links_to_files_that_exist():
     links = re.findall(r"\]\(([^)#\s]+)", README)
     assert not [link for link in links if "://" not in link and not (ROOT / link).exists()]
+
+
+def test_the_readme_says_what_the_cards_say():
+    for table in (networks_markdown(), records_markdown()):
+        assert f"\n\n{table}\n\n" in README, "python -m pixelcnn_helpers tables writes it anew"
 
 
 def test_the_readme_lists_the_notebooks_that_exist():
