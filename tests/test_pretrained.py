@@ -488,7 +488,7 @@ def test_what_a_network_that_ships_must_reach(name):
 
 
 def test_every_recipe_has_its_musts():
-    assert MUSTS.keys() == RECIPES.keys()
+    assert MUSTS.keys() == {name for name, recipe in RECIPES.items() if recipe.data == "mnist"}
 
 
 @pytest.fixture(scope="module")

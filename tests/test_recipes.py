@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import BrightnessReader, integers, refused
+from test_data import write_files
 
 from pixelcnn_helpers import (
     Dataset,
@@ -41,7 +42,7 @@ from pixelcnn_helpers.workshop.data import as_seen
 from pixelcnn_helpers.workshop.evaluate import JUDGED_LEVELS, evaluate, measured, read_as_asked, told, truly_between
 from pixelcnn_helpers.workshop.hardware import hardware, versions
 from pixelcnn_helpers.workshop.publish import publish
-from pixelcnn_helpers.workshop.recipes import RECIPES, Recipe, recipe_of, two_stacks
+from pixelcnn_helpers.workshop.recipes import OLD, RECIPES, Recipe, recipe_of, two_stacks
 from pixelcnn_helpers.workshop.self_training import files_of_rounds
 from pixelcnn_helpers.workshop.settings import changed
 from pixelcnn_helpers.workshop.train import network_of, train
@@ -49,7 +50,7 @@ from pixelcnn_helpers.workshop.train import network_of, train
 # "neutral-mnist" made small enough to be trained on the bundled digits in a second
 TINY = [
     "data=digits", "levels=17", "features=8", "blocks=1", "dilations=[1]", "epochs=1", "learning_rate=0.02",
-    "held_out=100", "compile=false",
+    "held_out=100", "batch_size=64", "compile=false",
 ]  # fmt: skip
 GREYS = Dataset(
     "greys", 256, integers((24, 1, 28, 28), 256).to(torch.uint8), torch.arange(24) % 10,
@@ -110,12 +111,13 @@ def after_one_epoch(history):
 def test_every_recipe_builds_its_network(name):
     recipe = RECIPES[name]
     model = kind_called(recipe.network)(**recipe.config)
-    assert recipe.data == "mnist"
+    assert recipe.data == {"conditional-fashion": "fashion", "conditional-letters": "emnist-letters"}.get(name, "mnist")
     if isinstance(model, Classifier):
         assert model.classes == 10
     else:
         assert model.levels == recipe.config["levels"]
-        assert (model.classes == 10) == (name in ("conditional-mnist", "shortcut-mnist", "between-mnist"))
+        if name not in ("shortcut-mnist", "between-mnist"):
+            assert model.classes == (26 if name == "conditional-letters" else 10 * name.startswith("conditional"))
         assert recipe.drawn == (model.levels == 2)
     if isinstance(model, GatedPixelCNN):
         assert model.reach >= 27  # every row above the last one
@@ -123,7 +125,7 @@ def test_every_recipe_builds_its_network(name):
 
 def test_the_field_of_two_stacks_is_every_earlier_pixel_of_mnist():
     """Seen from the middle of the last row, by gradient."""
-    field = receptive_field(GatedPixelCNN(**two_stacks(features=2, levels=2)), 27, 14, (28, 28))
+    field = receptive_field(GatedPixelCNN(**two_stacks(features=8, levels=2)), 27, 14, (28, 28))
     assert field[:27].all()
     assert field[27].tolist() == [True] * 14 + [False] * 14
 
@@ -596,6 +598,18 @@ def test_a_checkpoint_whose_settings_are_lost(shelf, stopped):
         tiny(shelf, "epochs=2", "dilations=[2]", resume=True)
     assert set(places.CHECKPOINTS.iterdir()) == {stopped, stopped.with_name("neutral-mnist.pt.lock")}
     assert tiny(shelf, "epochs=2", resume=True).is_file()
+
+
+@pytest.mark.parametrize("variant", ["fashion", "emnist-letters"])
+def test_clothes_and_letters_from_tiny_files(shelf, tmp_path, monkeypatch, variant):
+    """These data sets cannot be had everywhere, so no weights ship; whoever has the files trains by one command."""
+    monkeypatch.setenv("PIXELCNN_DATA", str(tmp_path / "data"))
+    write_files(tmp_path / "data", variant, train=12, test=4)
+    name = {"fashion": "conditional-fashion", "emnist-letters": "conditional-letters"}[variant]
+    settings = ["epochs=1", "features=2", "held_out=4", "batch_size=4", "compile=false"]
+    model, card = load_model(train(name, settings=settings, folder=shelf))
+    assert model.classes == (10 if variant == "fashion" else 26)
+    assert (card["recipe"], card["images"], card["test"]["images"]) == (name, 8, 4)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ class Recipe:
     config: dict = field(default_factory=dict)
     data: str = "mnist"
     epochs: int = 4
-    batch_size: int = 64
+    batch_size: int = 16
     learning_rate: float = 2e-3
     optimizer: str = "muon"
     seed: int = 0
@@ -39,28 +39,35 @@ class Recipe:
     wanted: int = 0
 
 
-def two_stacks(features: int = 48, levels: int = 8, classes: int = 0) -> dict:
+def two_stacks(features: int = 48, levels: int = 8, classes: int = 0, embedding: int = 8) -> dict:
     """Arguments of a `GatedPixelCNN` whose field reaches all 27 rows above the last one of MNIST."""
-    return {"levels": levels, "features": features, "blocks": 8, "dilations": list(NEAR_AND_FAR), "classes": classes}
+    return {
+        "levels": levels, "features": features, "blocks": 8, "dilations": list(NEAR_AND_FAR), "classes": classes,
+        "embedding": embedding,
+    }  # fmt: skip
 
 
 TO_READ = {
     "epochs": 12, "batch_size": 128, "learning_rate": 4e-3, "optimizer": "adamw", "rotation": 10.0, "compile": False,
 }
+OLD = {"optimizer": "adamw", "batch_size": 64}  # as the networks were trained that ship
 LABELS = ("classes", "softened", "self-taught")
 RECIPES = {
-    "conditional-mnist": Recipe("GatedPixelCNN", two_stacks(classes=10), epochs=14),
+    "conditional-mnist": Recipe("GatedPixelCNN", two_stacks(classes=10, embedding=0), epochs=14, **OLD),
     "judge-mnist": Recipe("ConvClassifier", {"width": 24}, seed=41, **TO_READ),
     "teacher-mnist": Recipe("ResidualClassifier", {"width": 32}, seed=7, **TO_READ),
-    "shortcut-mnist": Recipe("ShortcutPixelCNN", {"levels": 8, "features": 64, "blocks": 6, "classes": 10}, epochs=4),
-    "neutral-mnist": Recipe("GatedPixelCNN", two_stacks(), epochs=6, seed=3),
+    "shortcut-mnist": Recipe("ShortcutPixelCNN", {"levels": 8, "features": 64, "blocks": 6, "classes": 10}, **OLD),
+    "neutral-mnist": Recipe("GatedPixelCNN", two_stacks(embedding=0), epochs=6, seed=3, **OLD),
     "between-mnist": Recipe(
-        "GatedPixelCNN", two_stacks(classes=10), start="conditional-mnist", labels="self-taught", rounds=4, wanted=400,
-        epochs=1, learning_rate=1.5e-3,
+        "GatedPixelCNN", two_stacks(classes=10, embedding=0), start="conditional-mnist", labels="self-taught",
+        rounds=4, wanted=400, epochs=1, learning_rate=1.5e-3, **OLD,
     ),
-    "pixelcnn-mnist": Recipe("PixelCNN", {"levels": 256}, epochs=4),
-    "gated-mnist": Recipe("GatedPixelCNN", two_stacks(features=64, levels=256), epochs=4),
-    "gated-binary-mnist": Recipe("GatedPixelCNN", two_stacks(levels=2), epochs=6, drawn=True),
+    "pixelcnn-mnist": Recipe("PixelCNN", {"levels": 256}, **OLD),
+    "gated-mnist": Recipe("GatedPixelCNN", two_stacks(features=64, levels=256, embedding=0), **OLD),
+    "gated-binary-mnist": Recipe("GatedPixelCNN", two_stacks(levels=2, embedding=0), epochs=6, drawn=True, **OLD),
+    # for whoever has the data
+    "conditional-fashion": Recipe("GatedPixelCNN", two_stacks(classes=10), data="fashion", epochs=10),
+    "conditional-letters": Recipe("GatedPixelCNN", two_stacks(classes=26), data="emnist-letters", epochs=10),
 }
 
 
