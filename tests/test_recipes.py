@@ -138,7 +138,8 @@ def test_settings():
     assert recipe == Recipe(
         "GatedPixelCNN", {
             "levels": 8, "features": 16, "blocks": 2, "dilations": [1, 2], "classes": 10, "kernel_size": 5,
-        }, data="fashion", epochs=3, learning_rate=1, rotation=7.5, drawn=True, compile=False,
+            "embedding": 0,
+        }, data="fashion", epochs=3, learning_rate=1, rotation=7.5, drawn=True, compile=False, **OLD,
     )  # fmt: skip
     assert RECIPES["conditional-mnist"].config["features"] == 48  # unchanged itself
     assert changed(recipe, []) is recipe
