@@ -17,6 +17,8 @@ from tempfile import NamedTemporaryFile
 import torch
 from filelock import FileLock, Timeout
 
+from .checks import check_type
+
 
 def write_atomically(path: Path, data: bytes | str) -> None:
     """Write a file, and the folders above it; whatever stops the write leaves the old file as it was."""
@@ -33,15 +35,14 @@ def digest(*values) -> str:
     """The beginning of a SHA-256 of tensors and plain values, of those in dictionaries and lists, too."""
     found = hashlib.sha256()
     for value in values:
+        if isinstance(value, dict):
+            value = [*value, *value.values()]
+        if isinstance(value, list | tuple):
+            value = digest(*value)
         if isinstance(value, torch.Tensor):
-            found.update(repr((value.dtype, tuple(value.shape))).encode())
             found.update(value.detach().cpu().flatten().view(torch.uint8).numpy())
-        elif isinstance(value, dict):
-            found.update(digest(*value, *value.values()).encode())
-        elif isinstance(value, list | tuple):
-            found.update(digest(*value).encode())
-        else:
-            found.update(f"{value!r};".encode())
+            value = (value.dtype, tuple(value.shape))
+        found.update(f"{value!r};".encode())
     return found.hexdigest()[:12]
 
 
@@ -54,9 +55,9 @@ class Checkpoint:
     """
 
     def __init__(self, path, writes: bool = True):
-        if not isinstance(path, str | os.PathLike | None):
-            raise TypeError(f"checkpoint must be a path or None, got {type(path).__name__}")
-        self.path, self.lock, self.writes, self.state = None, None, writes, None
+        check_type("checkpoint", path, str | os.PathLike | None, "a path or None")
+        self.path = self.lock = self.loaded = None
+        self.writes = writes and path is not None
         self.saved_at = time.perf_counter()
         if path is None:
             return
@@ -82,53 +83,49 @@ class Checkpoint:
         if self.lock is not None:
             self.lock.release()
 
-    def read(self, plan: dict, start: dict) -> dict:
-        """How far the training in the file is; `start` if there is no file.
+    def read(self, start: dict) -> dict:
+        """The state of the training in the file; `start` if there is no file.
 
-        plan: what must be the same for the file to belong to this training, but for a lower learning rate.
+        start: its plan must be that of the file, but for a lower learning rate.
         Raises ValueError for a file that cannot be read, was changed since it was saved, or is of another training.
         """
-        self.plan = plan
         if self.path is None or not self.path.exists():
             return start
         try:
-            state = torch.load(self.path, map_location="cpu", weights_only=True)
-            if state.pop("digest") != digest(state) or state["history"].keys() != start["history"].keys():
+            loaded = torch.load(self.path, map_location="cpu", weights_only=True)
+            if loaded.pop("digest") != digest(loaded) or loaded["history"].keys() != start["history"].keys():
                 raise ValueError("damaged")
-            there, found = state["plan"], {key: state[key] for key in start}
+            state = {key: loaded[key] for key in start}
         except Exception as error:  # torch raises many kinds for a file it cannot read
             reason = type(error).__name__
             raise ValueError(f"checkpoint {self.path} cannot be read ({reason}): delete it or name another") from None
-        pairs = [(name, there.get(name), plan.get(name)) for name in there | plan]
-        what = [
-            f"{name} {other} there, {own} here" for name, other, own in pairs
-            if other != own and not (name == "learning_rate" and own < (other or 0))
-        ]  # fmt: skip
-        if what:
-            raise ValueError(
-                f"checkpoint {self.path} is of another training ({'; '.join(what)}): delete it or name another"
-            )
-        self.state = state
-        return found
+        there, here = state["plan"], start["plan"]
+        if here["learning_rate"] < there.get("learning_rate", 0):
+            there = there | {"learning_rate": here["learning_rate"]}
+        pairs = [(name, there.get(name), here.get(name)) for name in there | here]
+        differ = "; ".join(f"{name} {old} there, {new} here" for name, old, new in pairs if old != new)
+        if differ:
+            raise ValueError(f"checkpoint {self.path} is of another training ({differ}): delete it or name another")
+        self.loaded = loaded
+        return state | {"plan": here}
 
     def load(self, model, optimizer) -> None:
         """Give the model and its optimiser what was read, if there was a file; they are what `save` saves."""
         self.model, self.optimizer = model, optimizer
-        if self.state is not None:
-            model.load_state_dict(self.state["model"])
-            optimizer.load_state_dict(self.state["optimizer"])
-            self.state = None
+        if self.loaded is not None:
+            model.load_state_dict(self.loaded["model"])
+            optimizer.load_state_dict(self.loaded["optimizer"])
+            self.loaded = None
 
-    def save(self, **progress) -> None:
-        """Replace the file by one with the weights of now, and how far the training is.
+    def save(self, state: dict) -> None:
+        """Replace the file by one with the weights of now and the state of the training.
 
         Where that fails (a full disk, say), a line says so, and the old file stays.
         """
         self.saved_at = time.perf_counter()
-        if self.path is None or not self.writes:
+        if not self.writes:
             return
-        state = {"plan": self.plan, "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
-        state |= progress
+        state = state | {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
         buffer = io.BytesIO()
         torch.save(state | {"digest": digest(state)}, buffer)
         try:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import time
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 
 import torch
@@ -14,9 +15,9 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from .checkpoint import Checkpoint, DelayedInterrupt, digest
-from .checks import check_images, check_int, check_labels, check_model, check_positive, check_two, require
+from .checks import check_images, check_int, check_labels, check_model, check_positive, check_two, check_type, require
 from .likelihood import bits_per_dim, nats
-from .models import on_cpu
+from .models import at_least_float32, on_cpu
 from .muon import Muon, hidden_kernels
 
 OPTIMIZERS = ("muon", "adamw")
@@ -39,6 +40,30 @@ class History:
     interrupted: bool = False
 
 
+@dataclass
+class State:
+    """How far a training is; a checkpoint holds it as it is."""
+
+    plan: dict  # what must be the same for a checkpoint to belong to this training
+    step: int = 0
+    history: History = field(default_factory=History)
+    best: dict | None = None  # the weights with the best validation
+    since: int = 0  # the step of the history's last entry
+    learned: torch.Tensor = field(default_factory=lambda: torch.tensor(0.0))  # sum of the losses since then, in nats
+    seconds: float = 0.0  # training time so far
+
+    def __post_init__(self):
+        self.began = time.perf_counter() - self.seconds
+
+    def ends_epoch(self, step: int) -> bool:
+        return step % self.plan["steps per epoch"] == 0 or step == self.plan["steps"]
+
+    def validations(self) -> list[float]:
+        """The validations of whole epochs; that of an entry written at a stop does not count."""
+        entries = zip(self.history.steps, self.history.validation, strict=False)
+        return [bits for step, bits in entries if self.ends_epoch(step)]
+
+
 def fit(
     model, images, labels=None, *, epochs=None, steps=None, batch_size=64, learning_rate=2e-3, seed=0, optimizer="muon",
     validation=None, checkpoint=None, augment=None, patience=None, compile=False, callback=None, progress=True,
@@ -46,7 +71,7 @@ def fit(
     """Train a model on images in place, by its mean negative log likelihood, and return its `History`.
 
     images: integers `(N, C, H, W)`; labels: float rows `(N, classes)` for a model with classes.
-    epochs or steps: exactly one. The learning rate rises over the first twentieth, then falls to 0 as a cosine.
+    epochs or steps: exactly one. The learning rate rises over the first twentieth, then falls evenly to 0.
     optimizer: "muon", with ten times the learning rate for kernels between features, see `Muon`; or "adamw" for all.
     batch_size: images per step, over all processes. An epoch leaves out those that do not fill its last batch.
     validation: `(images, labels)`, measured after every epoch; the weights that did best on it are the ones kept.
@@ -54,10 +79,10 @@ def fit(
     augment: `augment(images, generator) -> images` may redraw a batch `(B, C, H, W)` of integers, of up to 256 levels
     before and the model's own after it; the generator is on the device of the images.
     compile: let torch.compile fuse each step, for long trainings; it takes half a minute and a C++ compiler.
-    callback: `callback(history)` after every epoch.
-    checkpoint: a file to resume from if it exists, saved after every epoch, every minute, and when stopped. It goes on
-    with the same data and arguments, or at a lower learning rate. An augmentation is known again by what it makes of
-    the first images on a CPU. A second training on the same file is refused while the first one runs.
+    callback: `callback(history)` after every epoch. progress: show a bar.
+    checkpoint: a file to resume from if it exists, saved after every epoch, every minute, and when stopped. Data and
+    arguments must then be the same, but for a lower learning rate; `augment` is compared by what it makes of the first
+    images on a CPU. A second training on the same file is refused while the first one runs.
 
     Accelerate chooses the device (CUDA, Apple's, CPU) and the processes. The precision is bfloat16 where the processor
     computes in it, float16 on older CUDA cards, else float32; weights stay float32. Ctrl-C acts after the current step
@@ -67,172 +92,152 @@ def fit(
     of another training, FloatingPointError when loss or weights are no longer finite (the checkpoint stays as it was),
     NoCompiler (a RuntimeError) where compile has no compiler.
     """
-    channels, levels, classes = check_model(model, wanted="be trained")
-    check_images(images, levels if augment is None else max(levels, 256), channels)
-    check_labels(labels, len(images), classes)
-    held_images = held_labels = None
-    if validation is not None:
-        held_images, held_labels = check_two("validation", validation, "(images, labels)")
-        check_images(held_images, levels, channels, name="validation[0]")
-        check_labels(held_labels, len(held_images), classes, name="validation[1]")
-    given = f"epochs={epochs} and steps={steps}"
-    require((epochs is None) != (steps is None), "exactly one of epochs and steps", "be given", given)
-    if patience is not None and check_int("patience", patience, 1) and validation is None:
-        raise ValueError(f"patience needs validation=(images, labels), got patience={patience} without it")
-    for name, function in (("augment", augment), ("callback", callback)):
-        fits = function is None or callable(function)
-        require(fits, name, "be a function or None", type(function).__name__, TypeError)
-    for name, flag in (("compile", compile), ("progress", progress)):
-        require(isinstance(flag, bool), name, "be True or False", f"{type(flag).__name__} {flag!r}", TypeError)
-    known = isinstance(optimizer, str) and optimizer in OPTIMIZERS
-    require(known, "optimizer", f"be one of {', '.join(map(repr, OPTIMIZERS))}", repr(optimizer))
-    seed = check_int("seed", seed, 0) % 2**32  # leaves room for the steps in torch's 64 bits
-    batch_size = min(check_int("batch_size", batch_size, 1), len(images))
+    held_images, held_labels = _check_data(model, images, labels, validation, augment)
+    _check_options(epochs, steps, optimizer, patience, validation, augment, callback, compile, progress)
     limit = check_int("steps", steps, 1) if epochs is None else check_int("epochs", epochs, 1)
-    require(check_positive("learning_rate", learning_rate) <= 1000, "learning_rate", "be at most 1000", learning_rate)
+    batch_size = min(check_int("batch_size", batch_size, 1), len(images))
+    learning_rate = check_positive("learning_rate", learning_rate)
+    require(learning_rate <= 1000, "learning_rate", "be at most 1000", learning_rate)
+    seed = check_int("seed", seed, 0) % 2**32  # leaves room for the steps in torch's 64 bits
     weights = _trainable(model)
+    accelerator = get_accelerator()
+    device, processes, rank = accelerator.device, accelerator.num_processes, accelerator.process_index
+    require(len(images) >= processes, "images", f"be one at least for each of {processes} processes", len(images))
+    accelerator.wait_for_everyone()  # the main process may still be saving an earlier training
 
-    with ExitStack() as contexts:
-        interrupt = contexts.enter_context(DelayedInterrupt())
-        accelerator = get_accelerator()
-        device, processes, rank = accelerator.device, accelerator.num_processes, accelerator.process_index
-        accelerator.wait_for_everyone()  # the main process may still be saving an earlier training
-        with interrupt.held():  # so that a lock is always released
-            file = contexts.enter_context(closing(Checkpoint(checkpoint, writes=rank == 0)))
-        contexts.enter_context(same_randomness_after(device))
-        contexts.enter_context(torch.inference_mode(False))  # it switches gradients on, too
-        with accelerator.autocast():  # raises for logits of another shape
-            nats(model, torch.zeros_like(images[:1]), None if labels is None else labels[:1])
-        enough = f"be one at least for each of {processes} processes"
-        require(len(images) >= processes, "images", enough, len(images))
-        share = max(1, batch_size // processes)  # images per process and step
-        per_epoch = max(1, len(images) // (share * processes))
-        total = limit if epochs is None else limit * per_epoch
-        # integers in the memory of the device, indexed by batch
-        images = images.to(device, torch.uint8 if levels <= 256 else torch.int32)
+    with (
+        DelayedInterrupt() as interrupt,
+        closing(Checkpoint(checkpoint, writes=rank == 0)) as file,
+        same_randomness_after(device),
+        torch.inference_mode(False),  # it switches gradients on, too
+    ):
+        with interrupt.held(), accelerator.autocast():  # until this ends Ctrl-C waits: the lock is always released
+            nats(model, torch.zeros_like(images[:1]), None if labels is None else labels[:1])  # checks the logits
+        images = images.to(device, torch.uint8 if model.levels <= 256 else torch.int32)
         labels = None if labels is None else labels.detach().to(device, weights[0].dtype)
+        share = max(1, batch_size // processes)  # images per process and step
+        batch_size = share * processes
+        per_epoch = max(1, len(images) // batch_size)
+        total = limit if epochs is None else limit * per_epoch
+
+        # how far the training is, from the file if there is one
+        redrawn = None
+        if augment is not None and checkpoint is not None:
+            torch.manual_seed(seed)
+            redrawn = digest(_augmented(augment, images[:share].cpu().long(), model.levels))
         parts = model.state_dict(keep_vars=True).items()
         plan = {
             "model": type(model).__name__, "config": repr(getattr(model, "config", None)),
             "weights": sum(weight.numel() for weight in weights), "precision": str(weights[0].dtype),
             "layers": digest(*((name, part.shape, part.dtype, part.requires_grad) for name, part in parts)),
             "images": list(images.shape), "pixels": digest(images), "labels": digest(labels),
-            "validation": 0 if validation is None else len(held_images), "validation images": digest(held_images),
-            "validation labels": digest(held_labels), "augmentation": None, "steps": total,
-            "batch_size": share * processes, "optimizer": optimizer, "learning_rate": float(learning_rate),
-            "seed": seed,
+            "validation": 0 if held_images is None else len(held_images), "validation images": digest(held_images),
+            "validation labels": digest(held_labels), "augmentation": redrawn, "steps": total,
+            "steps per epoch": per_epoch, "batch_size": batch_size, "optimizer": optimizer, "seed": seed,
+            "learning_rate": learning_rate,
         }
-        if augment is not None and checkpoint is not None:  # known by what it makes of the first images, on a CPU
-            torch.manual_seed(seed)
-            plan["augmentation"] = digest(_augmented(augment, images[:share].cpu().long(), levels))
-        # learned: the sum of the losses since the history's last entry, which was written at step `since`
-        start = {"step": 0, "history": asdict(History()), "best": None, "learned": 0.0, "since": 0, "seconds": 0.0}
-        step, history, best, learned, since, seconds = file.read(plan, start).values()
-        trainer = Trainer(model, float(learning_rate), optimizer, compile=compile)  # the model was not changed before
+        state = State(**file.read(asdict(State(plan))))
+        state.history = History(**state.history | {"interrupted": False})
+        state.learned = state.learned.to(device)
+        trainer = Trainer(model, learning_rate, optimizer, compile=compile)  # the model was not changed before
         with interrupt.held():
             file.load(model, trainer.optimizer)
-        history = History(**history | {"interrupted": False})
-        learned = torch.tensor(learned, device=device)
-        shown_at = time.perf_counter()
-        began = shown_at - seconds
-        order = None  # in which an epoch takes the images
         hidden = not (progress and rank == 0)
-        bar = tqdm(total=total, initial=step, unit="img", unit_scale=share * processes, desc="training", disable=hidden)
-
-        def ends_epoch(at: int) -> bool:
-            return at % per_epoch == 0 or at == total
-
-        def at_ends_of_epochs() -> list[float]:
-            """The validation of whole epochs; that of an entry written at a stop does not count."""
-            return [found for at, found in zip(history.steps, history.validation, strict=False) if ends_epoch(at)]
-
-        def check_finite() -> None:
-            if not (learned.isfinite() and all(weight.isfinite().all() for weight in weights)):
-                there = file.path is not None and file.path.exists()
-                kept = f" ({checkpoint} is from before, and goes on at a lower rate)" if there else ""
-                raise FloatingPointError(f"loss or weights were not finite by step {step}: lower learning_rate{kept}")
-
-        def save(best: dict | None) -> None:
-            state = {"step": step, "history": asdict(history), "best": best, "learned": learned.item(), "since": since}
-            file.save(**state, seconds=time.perf_counter() - began)
-
-        def close_entry() -> None:
-            """Write what was learned since the last entry into the history; keep the weights if they are the best."""
-            nonlocal best, since
-            mean = trainer.mean_of_processes(learned) / (step - since) / math.log(2)
-            held = []
-            if validation is not None:
-                with accelerator.autocast():  # the model itself computes in float32
-                    held = trainer.of_main(bits_per_dim(model, held_images, held_labels))
-            with interrupt.held():
-                if held and held[0] < min(at_ends_of_epochs(), default=math.inf):
-                    best = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-                history.steps.append(step)
-                history.train.append(mean)
-                history.validation.extend(held)
-                history.seconds.append(time.perf_counter() - began)
-                learned.zero_()
-                since = step
+        bar = tqdm(None, "training", total, initial=state.step, unit="img", unit_scale=batch_size, disable=hidden)
+        shown = state.seconds
+        order = None  # of the images in an epoch
 
         try:
             while True:
-                if ends_epoch(step) and step > since:  # a training that was stopped here goes on here, too
-                    check_finite()
-                    close_entry()
-                    save(best)
-                    if callback is not None:
-                        callback(history)
-                elif time.perf_counter() - file.saved_at > SAVE_EVERY:
-                    check_finite()
-                    save(best)
+                # after an epoch, also where a stopped training goes on
+                ended = state.ends_epoch(state.step) and state.step > state.since
+                if ended or time.perf_counter() - file.saved_at > SAVE_EVERY:
+                    _check_finite(state, weights, file)
+                    if ended:
+                        _close_entry(state, trainer, interrupt, held_images, held_labels)
+                    file.save(asdict(state))
+                    if ended and callback is not None:
+                        callback(state.history)
                 interrupt.act()
-                if step == total or stalled(at_ends_of_epochs(), patience):
+                if state.step == total or stalled(state.validations(), patience):
                     break
 
-                model.train()
-                epoch, within = divmod(step, per_epoch)
+                # the batch: every epoch shuffles the images
+                epoch, within = divmod(state.step, per_epoch)
                 if within == 0 or order is None:
                     shuffle = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
                     order = torch.randperm(len(images), generator=shuffle)
                 first = (within * processes + rank) * share
                 batch = order[first : first + share].to(device)
-                # a seed for each step and process, so that a resumed training repeats its dropout and augmentation
-                torch.manual_seed((seed * 1_000_003 + step) * processes + rank)
                 x = images[batch].long()  # (B, C, H, W)
-                if augment is not None:
-                    x = _augmented(augment, x, levels, look=on_cpu(x) or step == 0)
                 rows = () if labels is None else (labels[batch],)
-                with interrupt.held():
-                    loss = trainer.step(schedule(step, total), x, x, *rows)
-                    learned += loss
-                    step += 1
 
+                # a seed for each step and process, so that a resumed training repeats its dropout and augmentation
+                torch.manual_seed((seed * 1_000_003 + state.step) * processes + rank)
+                if augment is not None:
+                    x = _augmented(augment, x, model.levels, look=on_cpu(x) or state.step == 0)
+
+                # the optimiser
+                model.train()
+                with interrupt.held():
+                    loss = trainer.step(schedule(state.step, total), x, x, *rows)
+                    state.learned += loss
+                    state.step += 1
+                    state.seconds = time.perf_counter() - state.began
+
+                # the bar
                 bar.update()
-                now = time.perf_counter()
-                if now - shown_at > 0.5:  # reading the loss waits for a GPU, so not at every step
+                if state.seconds - shown > 0.5:  # reading the loss waits for a GPU, so not at every step
                     bar.set_postfix_str(f"{loss.item() / math.log(2):.3f} bits/dim", refresh=False)
-                    shown_at = now
+                    shown = state.seconds
         except KeyboardInterrupt:
             if interrupt.is_held:  # raised within a step by something else: weights and counts do not belong together
                 raise
-            history.interrupted = True
-            check_finite()
-            save(best)  # before anything that another Ctrl-C could stop
-            if step > since:
-                of_whole_epochs = best
-                close_entry()
+            state.history.interrupted = True
+            _check_finite(state, weights, file)
+            file.save(asdict(state))  # before anything that another Ctrl-C could stop
+            if state.step > state.since:
+                of_epochs = state.best
+                _close_entry(state, trainer, interrupt, held_images, held_labels)
                 # the best weights may be those of this stop: they are returned, but a resumed training does without
-                save(best if ends_epoch(step) else of_whole_epochs)
-            print(f"Stopped after {step} of {total} steps; what was learned so far is kept.")
+                best = state.best if state.ends_epoch(state.step) else of_epochs
+                file.save(asdict(state) | {"best": best})
+            print(f"Stopped after {state.step} of {total} steps; what was learned so far is kept.")
         finally:
             interrupt.is_held = True  # the rest takes no time
             bar.close()
-            if best is not None:
-                model.load_state_dict(best)
+            if state.best is not None:
+                model.load_state_dict(state.best)
             model.eval()
             if hasattr(model, "size"):
                 model.size = tuple(images.shape[-2:])
-    return history
+    return state.history
+
+
+def _check_data(model, images, labels, validation, augment) -> tuple:
+    """Check what a model is trained on. Returns the images and labels of the validation, or None and None."""
+    channels, levels, classes = check_model(model, wanted="be trained")
+    check_images(images, levels if augment is None else max(levels, 256), channels)
+    check_labels(labels, len(images), classes)
+    if validation is None:
+        return None, None
+    held_images, held_labels = check_two("validation", validation, "(images, labels)")
+    check_images(held_images, levels, channels, name="validation[0]")
+    check_labels(held_labels, len(held_images), classes, name="validation[1]")
+    return held_images, held_labels
+
+
+def _check_options(epochs, steps, optimizer, patience, validation, augment, callback, compile, progress) -> None:
+    given = f"epochs={epochs} and steps={steps}"
+    require((epochs is None) != (steps is None), "exactly one of epochs and steps", "be given", given)
+    known = isinstance(optimizer, str) and optimizer in OPTIMIZERS
+    require(known, "optimizer", f"be one of {', '.join(map(repr, OPTIMIZERS))}", repr(optimizer))
+    if patience is not None and check_int("patience", patience, 1) and validation is None:
+        raise ValueError(f"patience needs validation=(images, labels), got patience={patience} without it")
+    check_type("augment", augment, Callable | None, "a function or None")
+    check_type("callback", callback, Callable | None, "a function or None")
+    for name, flag in (("compile", compile), ("progress", progress)):
+        require(isinstance(flag, bool), name, "be True or False", f"{type(flag).__name__} {flag!r}", TypeError)
 
 
 def _trainable(model) -> list[torch.Tensor]:
@@ -240,14 +245,45 @@ def _trainable(model) -> list[torch.Tensor]:
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     if not weights:
         raise ValueError("model has no weights to train: is requires_grad False for all of them?")
-    halves = {str(weight.dtype) for weight in model.parameters()} - {"torch.float32", "torch.float64"}
-    if halves:
-        raise ValueError(f"model must have float32 weights, got {halves.pop()}: model.float() converts them")
+    for weight in model.parameters():
+        single = weight.dtype in (torch.float32, torch.float64)
+        require(single, "model", "have float32 weights", f"{weight.dtype}: model.float() converts them")
     if any(weight.is_inference() for weight in weights):
         raise ValueError("model was built under torch.inference_mode(), where weights cannot be trained")
     if any(weight.is_meta or not weight.isfinite().all() for weight in weights):
         raise ValueError("model must have finite weights: some are NaN, infinite or on the meta device")
     return weights
+
+
+def _check_finite(state: State, weights, file: Checkpoint) -> None:
+    if not all(value.isfinite().all() for value in (state.learned, *weights)):
+        there = file.path is not None and file.path.exists()
+        kept = f" ({file.path} is from before, and goes on at a lower rate)" if there else ""
+        raise FloatingPointError(f"loss or weights were not finite by step {state.step}: lower learning_rate{kept}")
+
+
+def _close_entry(state: State, trainer: Trainer, interrupt: DelayedInterrupt, held_images, held_labels) -> None:
+    """Write what was learned since the last entry into the history; keep the weights if they are the best."""
+    from accelerate.utils import broadcast, broadcast_object_list
+
+    model, accelerator, history = trainer.model, trainer.accelerator, state.history
+    broadcast(list(model.buffers()))  # batch norm's running averages become those of the main process
+    mean = accelerator.reduce(state.learned, "mean").item() / (state.step - state.since)
+    found = []
+    if held_images is not None:
+        with accelerator.autocast():  # the model itself computes in float32
+            found = [bits_per_dim(model, held_images, held_labels)]
+        broadcast_object_list(found)  # that of the main process, so that all processes decide alike
+    with interrupt.held():
+        if found and found[0] < min(state.validations(), default=math.inf):
+            state.best = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+        state.seconds = time.perf_counter() - state.began
+        history.steps.append(state.step)
+        history.train.append(mean / math.log(2))
+        history.validation.extend(found)
+        history.seconds.append(state.seconds)
+        state.learned.zero_()
+        state.since = state.step
 
 
 def _augmented(augment, x: torch.Tensor, levels: int, look: bool = True) -> torch.Tensor:
@@ -266,7 +302,8 @@ class Trainer:
     """
 
     def __init__(self, model, learning_rate, optimizer="adamw", weight_decay=0.01, compile=False, fast=True):
-        self.accelerator, self.model, self.learning_rate = get_accelerator(), model, learning_rate
+        self.model, self.learning_rate = model, learning_rate
+        self.accelerator = get_accelerator()
         self.device = self.accelerator.device
         if compile:
             check_compiler(self.device)  # before the model changes
@@ -274,7 +311,8 @@ class Trainer:
         model.to(device=self.device, memory_format=torch.channels_last if fast else torch.contiguous_format)
         kernels = hidden_kernels(model) if optimizer == "muon" else []  # otherwise all weights are AdamW's
         self.optimizer = Muon(model.parameters(), kernels, learning_rate, weight_decay)
-        self._loss, self._optimizer = self.accelerator.prepare(_CrossEntropy(model, fast), self.optimizer)
+        self._optimizer = self.accelerator.prepare(self.optimizer)
+        self._loss = self.accelerator.prepare(_CrossEntropy(model)) if fast else _CrossEntropy(model)
         if compile:
             self._loss = torch.compile(self._loss)
 
@@ -289,40 +327,25 @@ class Trainer:
         self._optimizer.step()
         return loss.detach()
 
-    def mean_of_processes(self, value: torch.Tensor) -> float:
-        """The mean of a value over all processes; batch norm's running averages become those of the main one."""
-        from accelerate.utils import broadcast
-
-        broadcast(list(self.model.buffers()))
-        return self.accelerator.reduce(value, "mean").item()
-
-    def of_main(self, value) -> list:
-        """What the main process has, in a list, so that all processes decide alike."""
-        from accelerate.utils import broadcast_object_list
-
-        return broadcast_object_list([value])
-
 
 class _CrossEntropy(nn.Module):
     """A model's loss as a module, which Accelerate and torch.compile can wrap without leaving marks on the model."""
 
-    def __init__(self, model, fast: bool):
+    def __init__(self, model):
         super().__init__()
-        self.model, self.fast = model, fast
+        self.model = model
 
     def forward(self, targets, *inputs):
-        if self.fast:
-            logits = self.model(*inputs)
-        else:
-            with torch.autocast(targets.device.type, enabled=False):  # switches that of Accelerate off
-                logits = self.model(*inputs)
-        return F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), targets)
+        return F.cross_entropy(at_least_float32(self.model(*inputs)), targets)
 
 
 def schedule(done: float, total: float) -> float:
-    """The share of the learning rate after `done` of `total` steps or seconds: a warm-up, then a cosine to 0."""
+    """The share of the learning rate after `done` of `total` steps or seconds: a warm-up, then a straight line to 0.
+
+    Source: Defazio et al. 2023, Optimal Linear Decay Learning Rate Schedules and Further Refinements, arXiv 2310.07831.
+    """
     warm_up = max(1, total // 20)
-    return min(1.0, (done + 1) / warm_up) * 0.5 * (1 + math.cos(math.pi * done / total))
+    return min(1.0, (done + 1) / warm_up, (total - done) / max(1, total - warm_up))
 
 
 def stalled(found: list[float], patience: int | None) -> bool:

@@ -774,8 +774,8 @@ def test_ctrl_c_at_any_line_that_handles_one(tmp_path, monkeypatch, ctrl_c, undi
 
 SITES = [
     (torch.optim.AdamW, "step"), (torch.optim.AdamW, "zero_grad"), (Accelerator, "backward"),
-    (Accelerator, "clip_grad_norm_"), (training.Trainer, "step"), (training.Trainer, "mean_of_processes"),
-    (training.Trainer, "of_main"), (training, "bits_per_dim"), (training, "_augmented"), (training, "stalled"),
+    (Accelerator, "clip_grad_norm_"), (training.Trainer, "step"), (Accelerator, "reduce"),
+    (training, "_close_entry"), (training, "bits_per_dim"), (training, "_augmented"), (training, "stalled"),
     (training, "get_accelerator"), (Checkpoint, "__init__"), (Checkpoint, "read"), (Checkpoint, "load"),
     (Checkpoint, "save"), (Checkpoint, "close"), (torch, "save"), (files, "write_atomically"), (os, "replace"),
     (nn.Module, "train"), (nn.Module, "load_state_dict"), (training, "flipped"), (training, "callback"),

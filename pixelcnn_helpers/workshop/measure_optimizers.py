@@ -15,15 +15,15 @@ from .data import as_seen, label_rows
 from .recipes import RECIPES, Recipe
 from .train import network_of
 
-BATCH = 32
+BATCH = 16
 RATES = {"muon": (1e-3, 2e-3, 4e-3), "adamw": (2e-3, 4e-3, 8e-3)}  # of Muon, what AdamW takes for the other weights
 SEEDS = (0, 1, 2)
 T = 4.303  # Student's, for a 95 % interval of three differences
 SMALL = {"levels": 17, "features": 32, "blocks": 4, "first_kernel_size": 5, "classes": 10}
 NETWORKS = {  # recipe, images seen
-    "conditional-mnist": (RECIPES["conditional-mnist"], 12_800),
-    "gated-mnist": (RECIPES["gated-mnist"], 6_400),
-    "pixelcnn-mnist": (RECIPES["pixelcnn-mnist"], 6_400),
+    "conditional-mnist": (RECIPES["conditional-mnist"], 6_400),
+    "gated-mnist": (RECIPES["gated-mnist"], 3_200),
+    "pixelcnn-mnist": (RECIPES["pixelcnn-mnist"], 3_200),
     "8×8 digits": (Recipe("GatedPixelCNN", SMALL, data="digits", held_out=300, compile=False), 16_000),
 }
 
