@@ -44,7 +44,7 @@ def start(name: str) -> None:
 
 _PROFILES = {
     "quick": "quick: small networks, seconds of training (PIXELCNN_PROFILE=full trains on MNIST)",
-    "full": "full: MNIST at 28×28 (PIXELCNN_PROFILE=quick takes seconds, with the bundled digits)",
+    "full": "full: MNIST at 28×28 (PIXELCNN_PROFILE=quick takes seconds, with the digits that ship)",
 }
 
 
@@ -56,7 +56,7 @@ def _device() -> str:
 
 def _data() -> str:
     if profile() == "quick":
-        return "1,797 handwritten digits of 8×8 pixels that scikit-learn carries: no download"
+        return "1,797 digits of 8×8 pixels that scikit-learn carries, 2,000 of MNIST that ship: no download"
     raw = data_folder() / "MNIST" / "raw"
     names = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
     # torchvision unpacks its archives where all four are there
@@ -72,18 +72,21 @@ def profile() -> str:
     return chosen
 
 
-def load_profile_data(levels: int | None = None) -> Dataset:
-    """What the notebooks train on: the bundled digits in the quick profile, MNIST in the full one.
+def load_profile_data(levels: int | None = None, quick: str = "digits") -> Dataset:
+    """What the notebooks train on: data that ships in the quick profile, MNIST in the full one.
 
-    levels: None keeps the data's own, 17 or 256. Without MNIST and without network the full profile says so in one line
-    and goes on with the bundled digits.
+    levels: None keeps the data's own, 17 or 256. quick: "digits", the bundled 8×8 ones, or "mnist-sample", 2,000 digits
+    of MNIST. Without MNIST and without network the full profile says so in one line and goes on with these.
     """
+    if quick not in ("digits", "mnist-sample"):
+        raise ValueError(f'quick must be "digits" or "mnist-sample", got {quick!r}')
     if profile() == "full":
         try:
             return _with_levels(load_dataset("mnist"), levels)
         except FileNotFoundError as error:
-            print(f"Going on with the bundled digits. {error}")
-    return _with_levels(load_dataset("digits"), levels)
+            what = "the bundled digits" if quick == "digits" else "the sample of MNIST"
+            print(f"Going on with {what}. {error}")
+    return _with_levels(load_dataset(quick), levels)
 
 
 def _with_levels(data: Dataset, levels: int | None) -> Dataset:

@@ -77,7 +77,7 @@ def bench_guess(batches, repeats: int) -> list[dict]:
     """Passes and seconds of the guess method, on a network trained for a moment on the bundled digits."""
     torch.manual_seed(0)
     model = GatedPixelCNN(levels=17, features=32, blocks=4, first_kernel_size=5)
-    fit(model, load_digits()[0], epochs=6, batch_size=32, learning_rate=3e-3, progress=False)
+    fit(model, load_digits()[0], epochs=6, batch_size=32, progress=False)
     print("\nguessing, a small two-stack network trained on the bundled digits, 8×8 (64 values); seconds\n")
     print("images  passes    guess   cached")
     rows = []

@@ -56,7 +56,7 @@ def trained_network() -> tuple[PixelCNN, torch.Tensor]:
     images = images[torch.randperm(len(images), generator=torch.Generator().manual_seed(0))]
     torch.manual_seed(0)
     model = PixelCNN(levels=17, features=32, layers=6, kernel_size=5)
-    fit(model, images[:1497], epochs=16, batch_size=32, learning_rate=3e-3, validation=(images[1497:], None))
+    fit(model, images[:1497], epochs=10, batch_size=16, validation=(images[1497:], None))
     return model, images[1497:]
 
 
