@@ -14,7 +14,9 @@ from pixelcnn_helpers.__main__ import main
 from pixelcnn_helpers.pretrained import _unpacked
 from pixelcnn_helpers.workshop import measure_between as between_module
 from pixelcnn_helpers.workshop import measure_equal_time as equal_time_module
+from pixelcnn_helpers.workshop import measure_optimizers as optimizers_module
 from pixelcnn_helpers.workshop import measure_reach as reach_module
+from pixelcnn_helpers.workshop import measure_records as records_module
 from pixelcnn_helpers.workshop import places
 from pixelcnn_helpers.workshop import train as train_module
 from pixelcnn_helpers.workshop.hardware import hardware, versions
@@ -529,3 +531,70 @@ def test_every_way_is_of_its_network(monkeypatch):
         "self-taught, label mixed": ("sample_between", "between-mnist", None, mixed),
         "self-taught, candidates": ("sample_between", "between-mnist", None, {}),
     }
+
+
+# optimisers
+
+
+@pytest.fixture
+def optimizers(monkeypatch):
+    """`measure_optimizers` of one tiny network; the list collects what it trains."""
+    small = Recipe("PixelCNN", {"levels": 4, "features": 4, "layers": 2, "kernel_size": 3}, held_out=64, compile=False)
+    monkeypatch.setattr(optimizers_module, "NETWORKS", {"small": (small, 64)})
+    monkeypatch.setattr(optimizers_module, "load_dataset", {"mnist": DATA}.__getitem__)
+    done = []
+
+    def watched(model, images, labels, **options):
+        done.append((options["optimizer"], options["learning_rate"], options["seed"]))
+        assert (len(images), labels, options["steps"]) == (len(BARS) - 64, None, 4)
+        return fit(model, images, labels, **options)
+
+    monkeypatch.setattr(optimizers_module, "fit", watched)
+    return done
+
+
+def test_optimizers_each_at_its_best_rate(shelf, optimizers):
+    found = load_measurement(measure("optimizers").stem)["networks"]["small"]
+    assert len(optimizers) == len(set(optimizers)) == 2 * (3 + 2)  # three rates by one seed, the best by two more
+    for name in ("muon", "adamw"):
+        one = found[name]
+        assert one["tried"][f"{one['learning_rate']}"] == min(one["tried"].values()) == one["bits_per_dim"][0]
+        assert len(set(one["bits_per_dim"])) == 3
+    gains = torch.tensor(found["adamw"]["bits_per_dim"]) - torch.tensor(found["muon"]["bits_per_dim"])
+    assert found["gained"] == pytest.approx(gains.mean().item(), abs=1e-6)
+    assert found["interval"] == pytest.approx(4.303 * gains.std().item() / 3**0.5, rel=1e-3)
+    assert not list(places.CHECKPOINTS.iterdir())
+
+
+def test_optimizers_stopped_and_gone_on_with(shelf, optimizers, monkeypatch):
+    watched = optimizers_module.fit
+
+    def pressed(*args, **options):
+        if len(optimizers) == 4:
+            raise KeyboardInterrupt
+        return watched(*args, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(optimizers_module, "fit", pressed)
+        measure("optimizers")
+    measure("optimizers")
+    assert len(optimizers) == len(set(optimizers)) == 10  # none twice
+
+
+# records
+
+
+def test_records_are_a_log(shelf, reach, monkeypatch):
+    monkeypatch.setattr(records_module, "load_dataset", {"mnist": DATA}.__getitem__)
+    for _ in range(2):
+        measure("records")
+    log = load_measurement("records")
+    first, second = log["records"]
+    assert log["target"] == records_module.TARGET
+    assert first["nats_per_pixel"] == second["nats_per_pixel"] > 0  # the same seed, so the same weights
+    assert first["recipe"]["epochs"] == records_module.EPOCHS
+    assert first["images"] == 2 * (128 // 32) * 32
+    *_, line = records_module.told(log).splitlines()
+    assert line.startswith(second["date"]) and f"{second['nats_per_pixel']:.4f}" in line
+    assert hardware() in line
+    assert not list(places.CHECKPOINTS.iterdir())

@@ -267,3 +267,20 @@ def test_soft_labels_in_another_precision_are_welcome():
     model, rows = ConditionalToy(), torch.tensor([[0.25, 0.75, 0], [0, 0.5, 0.5]])
     assert torch.allclose(model(GOOD, rows.double()), model(GOOD, rows))
     assert torch.allclose(model(GOOD, rows.half()), model(GOOD, rows))
+
+
+def test_one_compilation_serves_every_batch_size():
+    """A text about the shapes that a check made in every pass would be compiled again for each of them."""
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph
+
+    torch._dynamo.reset()
+    model = GatedPixelCNN(levels=3, features=4, blocks=1, classes=2)
+    compiled = torch.compile(model, backend=backend, dynamic=True)
+    for n in (6, 7, 9, 8):
+        images, labels = integers((n, 1, 5, 4), 3), torch.eye(2)[torch.arange(n) % 2]
+        assert torch.allclose(compiled(images, labels), model(images, labels), atol=1e-5)
+    assert len(graphs) == 1

@@ -16,9 +16,11 @@ from ..checks import check_int
 from ..data import load_digits
 from ..layers import HorizontalConv2d, VerticalConv2d
 from ..models import GatedPixelCNN, PixelCNN, device_of
+from ..pretrained import load_measurement
 from ..sampling import guesses, sample
 from ..training import NoCompiler, Trainer, check_compiler, fit, get_accelerator
 from .hardware import hardware
+from .measure_records import told
 
 SIZE = (28, 28)
 
@@ -115,6 +117,7 @@ def bench_train(repeats: int, batch: int = 64) -> dict:
         print(f"{name:<40} {found[name]:7.1f}")
     ours, *_, theirs = found.values()
     print(f"{'ratio of the first to the last':<40} {ours / theirs:7.2f}")
+    print(f"\nmeasured before, by `measure records`: {told(load_measurement('records'))}")
     return found
 
 
