@@ -915,9 +915,16 @@ def test_a_keyboard_interrupt_within_a_step_saves_nothing(tmp_path, monkeypatch,
 
 
 def test_ctrl_c_after_the_last_step_is_not_lost(tmp_path, monkeypatch, ctrl_c, undisturbed):
-    path, model = tmp_path / "model.pt", small()
+    path, model, real, closed = tmp_path / "model.pt", small(), training.tqdm.close, []
+
+    def close(bar):
+        real(bar)
+        if not closed:  # the bar closes again when it is collected
+            closed.append(True)
+            press()
+
     with monkeypatch.context() as patch:
-        patch.setattr(training.tqdm, "close", lambda bar: press())
+        patch.setattr(training.tqdm, "close", close)
         with pytest.raises(KeyboardInterrupt):
             quick(model, checkpoint=path)
     assert same(model, undisturbed["plain"][0])
