@@ -542,6 +542,18 @@ def test_full_profile_without_mnist_goes_on_with_the_digits(monkeypatch, folder,
     assert all(words in said for words in ("bundled digits", "PIXELCNN_DATA", str(folder)))
 
 
+@pytest.mark.parametrize("name", ["quick", "full"])
+def test_a_page_may_ask_for_the_sample_of_mnist(monkeypatch, folder, offline, capsys, name):
+    """In the full profile it takes the place of an MNIST that cannot be had."""
+    monkeypatch.setenv("PIXELCNN_PROFILE", name)
+    data = load_profile_data(levels=4, quick="mnist-sample")
+    assert (data.name, data.levels, data.train.shape) == ("sample of MNIST", 4, (1000, 1, 28, 28))
+    assert torch.equal(data.test, quantize(load_mnist_sample(False)[0], 4))
+    assert ("the sample of MNIST" in capsys.readouterr().out) == (name == "full")
+    with refused(ValueError, 'quick must be "digits" or "mnist-sample"', "'mnist'"):
+        load_profile_data(quick="mnist")
+
+
 def test_full_profile_with_damaged_files_says_so(monkeypatch, folder, offline):
     """Not the digits in silence: these files can be mended."""
     monkeypatch.setenv("PIXELCNN_PROFILE", "full")
