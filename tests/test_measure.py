@@ -20,9 +20,10 @@ from pixelcnn_helpers.workshop import measure_records as records_module
 from pixelcnn_helpers.workshop import places
 from pixelcnn_helpers.workshop import train as train_module
 from pixelcnn_helpers.workshop.hardware import hardware, versions
-from pixelcnn_helpers.workshop.measure import MAKERS, _packed, measure
+from pixelcnn_helpers.workshop.measure import MAKERS, measure
 from pixelcnn_helpers.workshop.measure_between import figures_between, measure_between, ways
 from pixelcnn_helpers.workshop.measure_equal_time import measure_equal_time, race
+from pixelcnn_helpers.workshop.packing import packed
 from pixelcnn_helpers.workshop.recipes import RECIPES, Recipe, two_stacks
 from pixelcnn_helpers.workshop.train import network_of, trained
 
@@ -84,7 +85,7 @@ def exit_code(*arguments):
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
 def test_images_there_and_back(shape, dtype):
     images = integers(shape, 16).to(dtype)
-    text = json.dumps({"deep": [{"samples": images, "shape": [2]}]}, default=_packed)
+    text = json.dumps({"deep": [{"samples": images, "shape": [2]}]}, default=packed)
     assert len(text) < images.numel() + 100  # a letter for each pixel
     found = json.loads(text, object_hook=_unpacked)
     assert found["deep"][0]["shape"] == [2]
@@ -94,12 +95,12 @@ def test_images_there_and_back(shape, dtype):
 
 def test_images_in_any_order_in_memory():
     images = integers((3, 2, 4, 5), 16).transpose(2, 3)
-    assert torch.equal(_unpacked(_packed(images)), images.to(torch.uint8))
+    assert torch.equal(_unpacked(packed(images)), images.to(torch.uint8))
 
 
 def test_every_level_has_its_letter():
     images = torch.arange(16).view(1, 1, 2, 8)
-    assert _packed(images) == {"shape": [1, 1, 2, 8], "pixels": "0123456789abcdef"}
+    assert packed(images) == {"shape": [1, 1, 2, 8], "pixels": "0123456789abcdef"}
 
 
 @pytest.mark.parametrize(
@@ -115,7 +116,7 @@ def test_every_level_has_its_letter():
 )
 def test_what_cannot_be_stored(found, error, words):
     with refused(error, *words):
-        json.dumps({"samples": found}, default=_packed)
+        json.dumps({"samples": found}, default=packed)
 
 
 # stored and found again

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import nn
+from torch.nn import functional as F
 
 from ..checks import check_images, check_int, require
 from ..data import quantize
@@ -62,6 +63,21 @@ def patches(photo: torch.Tensor, columns, size: int, step: int) -> torch.Tensor:
     """All patches `(N, C, size, size)` of some columns of a photograph `(C, H, W)`, row by row, `step` pixels apart."""
     parts = [photo[:, :, first:end].unfold(1, size, step).unfold(2, size, step) for first, end in columns]
     return torch.cat([part.flatten(1, 2).transpose(0, 1) for part in parts])
+
+
+def relit(images: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+    """Each photograph's patch mirrored or not, brighter or darker by a quarter, and tinted by a twentieth, at random.
+
+    images: integers `(N, C, H, W)` of 256 levels; returns the same type and shape.
+    """
+    check_images(images, 256)
+    count, where = len(images), {"device": images.device, "generator": generator}
+    mirrored = torch.rand(count, 1, 1, 1, **where) < 0.5
+    gain = 0.75 + 0.5 * torch.rand(count, 1, 1, 1, **where)
+    tint = 0.95 + 0.1 * torch.rand(count, images.shape[1], 1, 1, **where)
+    shift = 40 * torch.rand(count, 1, 1, 1, **where) - 20
+    images = torch.where(mirrored, images.flip(3), images)
+    return (images * gain * tint + shift).round().clamp(0, 255).to(images.dtype)
 
 
 def colour_digits(images, classes, levels: int = 8, seed: int = 0, source_levels: int = 256) -> torch.Tensor:
@@ -137,3 +153,36 @@ def without_group_mask(model: GatedPixelCNN) -> GatedPixelCNN:
 def channel_bits(model, images: torch.Tensor, labels=None) -> torch.Tensor:
     """Bits of each channel, the mean over the pixels of an image: float32 `(N, C)`."""
     return pixel_nats(model, images, labels).mean((2, 3)) / math.log(2)
+
+
+class LogisticMixture(nn.Module):
+    """A head for many levels: the parameters of a few logistic distributions, and the probability of each level.
+
+    Three numbers for each of `mixtures`: its weight, its mean and the logarithm of its scale, both on the scale
+    -1 … 1 of the levels. A level has the probability that falls between the halfway marks to its neighbours; the lowest
+    and the highest level also get what lies beyond them.
+    `forward` maps features `(N, features, H, W)` to log-probabilities `(N, levels, H, W)`, which serve as logits.
+    Source: Salimans et al. 2017, PixelCNN++, arXiv 1701.05517, section 2.1.
+    """
+
+    def __init__(self, features: int, levels: int, mixtures: int):
+        super().__init__()
+        self.levels = levels
+        self.parameters_of = nn.Linear(features, 3 * mixtures)
+        self.parameters_of.bias.data[mixtures : 2 * mixtures] = torch.linspace(-1, 1, mixtures + 2)[1:-1]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.parameters_of(x.movedim(1, -1)).float()  # (N, H, W, 3·K)
+        weight, mean, scale = x.unflatten(-1, (3, -1)).unbind(-2)  # each (N, H, W, K)
+        marks = (torch.arange(1, self.levels, device=x.device) - 0.5) * 2 / (self.levels - 1) - 1
+        z = (marks[:, None] - mean[..., None, :]) * (-scale.clamp(min=-7))[..., None, :].exp()  # (N, H, W, levels-1, K)
+        below = F.pad(z.sigmoid(), (0, 0, 1, 0))
+        below = F.pad(below, (0, 0, 0, 1), value=1)  # of all that lies below each mark, 0 … 1
+        shares = (below.diff(dim=-2) * weight.softmax(-1)[..., None, :]).sum(-1)  # (N, H, W, levels)
+        return (shares + 1e-7).log().movedim(-1, 1)
+
+
+def with_logistic_head(model: GatedPixelCNN, mixtures: int) -> GatedPixelCNN:
+    """A one-channel network, in place, whose softmax head is replaced by a `LogisticMixture`."""
+    model.head = LogisticMixture(model.features, model.levels, mixtures)
+    return model

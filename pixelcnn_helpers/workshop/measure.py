@@ -9,22 +9,21 @@ import json
 import time
 from pathlib import Path
 
-import torch
-
 from .. import pretrained
 from ..checkpoint import write_atomically
-from ..checks import check_images
 from ..training import get_accelerator
 from .hardware import hardware, versions
 from .measure_between import measure_between
+from .measure_colour import measure_colour
 from .measure_equal_time import measure_equal_time
 from .measure_optimizers import measure_optimizers
 from .measure_reach import measure_reach
 from .measure_records import measure_records
+from .packing import packed
 
 MAKERS = {
     "reach": measure_reach, "equal-time": measure_equal_time, "between": measure_between,
-    "optimizers": measure_optimizers, "records": measure_records,
+    "optimizers": measure_optimizers, "records": measure_records, "colour": measure_colour,
 }
 
 
@@ -39,11 +38,5 @@ def measure(name: str, folder: Path | None = None) -> Path:
     found = {"what": name, "hardware": where, "versions": versions(), **MAKERS[name]()}
     found["seconds"] = round(time.perf_counter() - began)
     path = (folder or pretrained.MEASUREMENTS) / f"{name}.json"
-    write_atomically(path, json.dumps(found, indent=1, default=_packed) + "\n")
+    write_atomically(path, json.dumps(found, indent=1, default=packed) + "\n")
     return path
-
-
-def _packed(images: torch.Tensor) -> dict:
-    """Integer images of at most 16 levels as JSON: their shape, and a letter of hexadecimal for each pixel."""
-    check_images(images, 16)
-    return {"shape": list(images.shape), "pixels": "".join(f"{value:x}" for value in images.flatten().tolist())}

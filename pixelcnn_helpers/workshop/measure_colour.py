@@ -1,0 +1,149 @@
+"""`measure colour`: what the order of the channels is worth, and what a head for 256 levels costs."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from ..data import quantize
+from ..likelihood import bits_per_dim
+from ..models import GatedPixelCNN
+from ..sampling import sample
+from ..studies.colour import (
+    VALIDATION,
+    BlindToOwnPixel,
+    SeparateChannels,
+    channel_bits,
+    colour_digits,
+    load_photo_patches,
+    relit,
+    with_logistic_head,
+)
+from ..studies.datasets import load_dataset
+from ..studies.intervals import half_width
+from ..studies.records import live_weights
+from ..training import fit
+from .resumable import Runs
+
+SEEDS = (0, 1, 2)
+LEVELS, BATCH = 8, 16
+SHAPE = {"embedding": 8, "blocks": 5, "first_kernel_size": 5, "dilations": [1, 2, 4, 1, 1]}
+ARMS: dict[str, tuple[Callable, int]] = {  # network, features: as many weights in each as a width can bring about
+    "separate": (SeparateChannels, 14),
+    "no order": (BlindToOwnPixel, 24),
+    "R→G→B": (GatedPixelCNN, 24),
+    "B→G→R": (GatedPixelCNN, 24),
+}
+SAMPLES = 24
+MIXTURES = (1, 2, 5, 10)
+
+
+@dataclass
+class Task:
+    """Images to train on, to choose the epoch by, and to measure on; at 256 levels if `augment` redraws them."""
+
+    train: torch.Tensor
+    validation: torch.Tensor
+    test: torch.Tensor
+    epochs: int
+    blocks: int  # of the test images
+    augment: Callable | None = None
+
+
+def measure_colour() -> dict:
+    """Train each of `ARMS` on patches of photographs and on coloured digits, and each head on green alone.
+
+    All have the same steps and batches, and nearly as many weights. The weights kept are those of the epoch that is
+    best on validation images. Intervals are of a mean over blocks: rows of patches of a photograph, or single digits.
+    """
+    runs, told = Runs("colour"), {}
+    for name, task in (("photographs", photographs()), ("digits", digits())):
+        arms = {}
+        for arm in ARMS:
+            found = []
+            for seed in SEEDS:
+                work = partial(one_arm, arm, task, seed)
+                found.append(runs.result(f"{name}, {arm}, {seed}", work))
+                print(f"{name}, {arm}, seed {seed}: {found[-1]['bits_per_dim']:.4f} bits/dim", flush=True)
+            bits = torch.tensor([one["bits"] for one in found])  # (seeds, N, 3), of R, G, B
+            by_block = bits.mean(0).unflatten(0, (task.blocks, -1)).mean(1)  # (blocks, 3)
+            arms[arm] = {
+                "weights": found[0]["weights"], "seconds": statistics.mean(one["seconds"] for one in found),
+                "bits_per_dim": bits.mean().item(), "by_seed": [one["bits_per_dim"] for one in found],
+                "channels": by_block.mean(0).tolist(), "by_block": by_block.mean(1).tolist(),
+                "samples": found[0]["samples"],
+            }
+        ours = arms["R→G→B"]["by_block"]
+        for one in arms.values():
+            more = [bits - least for bits, least in zip(one["by_block"], ours, strict=True)]
+            one |= {"costs_more": statistics.mean(more), "interval": half_width(more)}
+        told[name] = {"blocks": task.blocks, "epochs": task.epochs, "arms": arms}
+    green, heads = photographs(levels=256, channels=slice(1, 2)), []
+    for mixtures in (0, *MIXTURES):
+        found = [runs.result(f"head, {mixtures}, {seed}", partial(one_head, mixtures, green, seed)) for seed in SEEDS]
+        heads.append({"mixtures": mixtures} | found[0] | {
+            "bits_per_dim": statistics.mean(one["bits_per_dim"] for one in found),
+            "by_seed": [one["bits_per_dim"] for one in found],
+        })
+        print(heads[-1], flush=True)
+    runs.remove()
+    return {
+        "batch_size": BATCH, "seeds": list(SEEDS), "levels": LEVELS, "shape": SHAPE, "data": told,
+        "heads": {"epochs": green.epochs, "levels": 256, "networks": heads},
+    }
+
+
+def photographs(levels: int = LEVELS, channels: slice = slice(None)) -> Task:
+    """Patches of 16×16, relit in training. A block is a row of the test part: the four patches beside one another."""
+    data = load_photo_patches(levels=256)
+    train, validation = data.train[:-VALIDATION, channels], data.train[-VALIDATION:, channels]
+    return Task(
+        train, quantize(validation, levels), quantize(data.test[:, channels], levels), epochs=2,
+        blocks=len(data.test) // 4, augment=lambda images, generator: quantize(relit(images, generator), levels),
+    )
+
+
+def digits() -> Task:
+    """The bundled digits in colour, each one a block."""
+    data, held = load_dataset("digits"), 300
+    train, test = (
+        colour_digits(images, classes, LEVELS, seed, data.levels)
+        for images, classes, seed in ((data.train, data.train_classes, 0), (data.test, data.test_classes, 1))
+    )
+    return Task(train[:-held], train[-held:], test, epochs=12, blocks=len(test))
+
+
+def one_arm(arm: str, task: Task, seed: int) -> dict:
+    """Train one network, and tell the bits of each held-out image's channels, in the order R, G, B, and samples."""
+    kind, features = ARMS[arm]
+    torch.manual_seed(seed)
+    model = kind(channels=3, levels=LEVELS, features=features, **SHAPE)
+    turned = (lambda images: images.flip(1)) if arm == "B→G→R" else (lambda images: images)
+    history = fit(
+        model, turned(task.train), epochs=task.epochs, batch_size=BATCH, seed=seed, augment=task.augment,
+        validation=(turned(task.validation), None), progress=False,
+    )
+    bits = turned(channel_bits(model.cpu(), turned(task.test)))
+    samples = turned(sample(model, SAMPLES, method="cached" if kind is GatedPixelCNN else "guess"))
+    return {
+        "weights": live_weights(model), "seconds": history.seconds[-1], "bits_per_dim": bits.mean().item(),
+        "bits": bits.tolist(), "samples": samples,
+    }
+
+
+def one_head(mixtures: int, task: Task, seed: int) -> dict:
+    """Train a one-channel network for 256 levels, with a softmax if there are no mixtures."""
+    torch.manual_seed(seed)
+    model = GatedPixelCNN(levels=256, features=24, **SHAPE | {"embedding": 16})
+    if mixtures:
+        with_logistic_head(model, mixtures)
+    fit(
+        model, task.train, epochs=task.epochs, batch_size=BATCH, seed=seed, augment=task.augment,
+        validation=(task.validation, None), progress=False,
+    )
+    weights = sum(weight.numel() for weight in model.head.parameters())
+    return {"head_weights": weights, "bits_per_dim": bits_per_dim(model.cpu(), task.test)}
