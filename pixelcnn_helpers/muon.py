@@ -7,6 +7,7 @@ from torch import nn
 
 MOMENTUM = 0.95
 RATIO = 10  # Muon's learning rate, as a multiple of AdamW's
+DECAY = 0.1  # Muon's weight decay
 
 
 class Muon(torch.optim.AdamW):
@@ -14,18 +15,20 @@ class Muon(torch.optim.AdamW):
 
     kernels: the weights `(out, in, k, k)` that Muon moves; without any it is AdamW.
     learning_rate: AdamW's. Each group's is `group["ratio"]` times that one, 10 for the kernels. weight_decay: AdamW's.
+    decay: the kernels' weight decay.
 
     A kernel's gradient, as a matrix `(out, in·k·k)`, is large in few directions. Made orthogonal it moves the weights
-    equally far in all of them. A closed tap of a masked kernel has no gradient, so its column of the matrix is 0 and
-    stays 0. (In colour, where a tap is closed for some outputs only, what moves there is behind the mask.)
+    equally far in all of them, and as far in every step. Without weight decay the kernels of a long training grow
+    tenfold, and learn less and less. A closed tap of a masked kernel has no gradient: its column of the matrix is 0
+    and stays 0. (In colour, where a tap is closed for some outputs only, what moves there is behind the mask.)
     Source: Jordan et al. 2024, Muon: An optimizer for hidden layers in neural networks, kellerjordan.github.io.
     """
 
-    def __init__(self, weights, kernels, learning_rate: float, weight_decay: float = 0.01):
+    def __init__(self, weights, kernels, learning_rate: float, weight_decay: float = 0.01, decay: float = DECAY):
         chosen = {id(kernel) for kernel in kernels}
         groups = [{"params": [weight for weight in weights if id(weight) not in chosen], "ratio": 1}]
         if kernels:
-            groups.append({"params": kernels, "ratio": RATIO})
+            groups.append({"params": kernels, "ratio": RATIO, "weight_decay": decay})
         super().__init__(groups, lr=learning_rate, weight_decay=weight_decay)
 
     @torch.no_grad()
@@ -40,6 +43,7 @@ class Muon(torch.optim.AdamW):
                 momentum = state["momentum"].lerp_(kernel.grad, 1 - MOMENTUM)
                 update = orthogonal(kernel.grad.lerp(momentum, MOMENTUM).flatten(1))  # Nesterov's; (out, in·k·k)
                 out, fan_in = update.shape
+                kernel.mul_(1 - group["lr"] * group["weight_decay"])
                 kernel.sub_(update.view(kernel.shape), alpha=group["lr"] * max(1, out / fan_in) ** 0.5)
                 kernel.grad = None  # so AdamW leaves it alone
         return super().step(closure)

@@ -15,6 +15,7 @@ from pixelcnn_helpers.workshop import bench as module
 def small(monkeypatch):
     """Small images and networks: what is timed is not the point here."""
     monkeypatch.setattr(module, "SIZE", (6, 5))
+    monkeypatch.setattr(module, "COLOUR", [(2, 4, (4, 3)), (1, 16, (3, 4))])
     monkeypatch.setattr(module, "GatedPixelCNN", lambda **options: GatedPixelCNN(**{**options, "features": 6}))
     monkeypatch.setattr(module, "PixelCNN", lambda: PixelCNN(levels=4, features=6, layers=2, kernel_size=3))
     monkeypatch.setattr(module, "load_digits", lambda: (torch.randint(17, (64, 1, 8, 8)), None))
@@ -33,8 +34,10 @@ def test_masked_squares_are_the_same_network():
 def test_sampling_table(capsys, tmp_path):
     found = module.bench("sample", batches=[1, 2], repeats=1, json_path=str(tmp_path / "bench.json"))
     assert json.loads((tmp_path / "bench.json").read_text()) == found
+    colour = {"4×3×3, 4 levels": [2], "3×4×3, 16 levels": [1]}
+    assert colour.keys() <= found["tables"].keys()
     for name, rows in found["tables"].items():
-        assert [row["images"] for row in rows] == [1, 2], name
+        assert [row["images"] for row in rows] == colour.get(name, [1, 2]), name
         assert all(value > 0 for row in rows for value in row.values())
     assert "cropped" in capsys.readouterr().out
 

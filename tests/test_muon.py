@@ -46,13 +46,14 @@ def test_muon_moves_the_kernels_between_features(model):
 def test_one_step_as_written_out():
     """A kernel twice as tall as it is wide moves by √2 times the rate, along its orthogonal momentum."""
     kernel, bias = (torch.nn.Parameter(torch.zeros(shape)) for shape in ((8, 4, 1, 1), (3,)))
-    optimizer = Muon([bias, kernel], [kernel], learning_rate=0.5, weight_decay=0.0)
+    kernel.data += 3  # its decay takes away half
+    optimizer = Muon([bias, kernel], [kernel], learning_rate=0.5, weight_decay=0.0, decay=0.1)
     for group in optimizer.param_groups:
         group["lr"] = 0.5 * group["ratio"]
     gradient = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
     kernel.grad, bias.grad = gradient.view(8, 4, 1, 1).clone(), torch.ones(3)
     optimizer.step()
-    assert torch.allclose(kernel.detach().view(8, 4), -5 * 2**0.5 * orthogonal(gradient), atol=1e-4)
+    assert torch.allclose(kernel.detach().view(8, 4), 1.5 - 5 * 2**0.5 * orthogonal(gradient), atol=1e-4)
     assert torch.allclose(bias.detach(), torch.full((3,), -0.5), atol=1e-4)  # Adam's first step
 
 
@@ -68,8 +69,8 @@ def test_without_kernels_it_is_adamw():
     assert same(model, other.state_dict())
 
 
-def test_closed_taps_do_not_move():
-    """Not by the orthogonal step either, since their gradient is 0; so it is as good as that of the open taps alone."""
+def test_closed_taps_only_decay():
+    """The orthogonal step leaves them out, since their gradient is 0; so it is as good as that of the open taps alone."""
     model = small()
     before = copied(model)
     quick(model, epochs=3)
@@ -77,10 +78,10 @@ def test_closed_taps_do_not_move():
     for name, layer in model.named_modules():
         if hasattr(layer, "mask") and layer.weight is not model.net[0].weight:
             closed = layer.mask == 0
-            change = layer.weight.detach() - before[f"{name}.weight"]
-            moved += int((change[~closed] != 0).sum())
+            kept = layer.weight.detach() / before[f"{name}.weight"]  # the share of each weight
+            moved += int((kept[~closed] != 1).sum())
             if layer.weight.shape[2] > 1 and any(layer.weight is kernel for kernel in hidden_kernels(model)):
-                assert not change[closed].any()
+                assert torch.allclose(kept[closed], kept[closed][0]) and 0.5 < kept[closed][0] < 1
     assert moved
 
 

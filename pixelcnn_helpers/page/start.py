@@ -56,7 +56,7 @@ def _device() -> str:
 
 def _data() -> str:
     if profile() == "quick":
-        return "1,797 digits of 8×8 pixels that scikit-learn carries, 2,000 of MNIST that ship: no download"
+        return "digits of 8×8 pixels and photographs from scikit-learn, 2,000 digits of MNIST that ship: no download"
     raw = data_folder() / "MNIST" / "raw"
     names = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
     # torchvision unpacks its archives where all four are there
@@ -73,19 +73,20 @@ def profile() -> str:
 
 
 def load_profile_data(levels: int | None = None, quick: str = "digits") -> Dataset:
-    """What the notebooks train on: data that ships in the quick profile, MNIST in the full one.
+    """What the notebooks train on: data that ships in the quick profile, MNIST or CIFAR-10 in the full one.
 
-    levels: None keeps the data's own, 17 or 256. quick: "digits", the bundled 8×8 ones, or "mnist-sample", 2,000 digits
-    of MNIST. Without MNIST and without network the full profile says so in one line and goes on with these.
+    levels: None keeps the data's own, 17 or 256. quick: "digits", the bundled 8×8 ones; "mnist-sample", 2,000 digits of
+    MNIST; or "photos", patches of two photographs, whose full counterpart is CIFAR-10.
+    Without these and without network the full profile says so in one line and goes on with the quick one's.
     """
-    if quick not in ("digits", "mnist-sample"):
-        raise ValueError(f'quick must be "digits" or "mnist-sample", got {quick!r}')
+    names = {"digits": "the bundled digits", "mnist-sample": "the sample of MNIST", "photos": "the two photographs"}
+    if not isinstance(quick, str) or quick not in names:
+        raise ValueError(f"quick must be one of {', '.join(map(repr, names))}, got {quick!r}")
     if profile() == "full":
         try:
-            return _with_levels(load_dataset("mnist"), levels)
+            return _with_levels(load_dataset("cifar10" if quick == "photos" else "mnist"), levels)
         except FileNotFoundError as error:
-            what = "the bundled digits" if quick == "digits" else "the sample of MNIST"
-            print(f"Going on with {what}. {error}")
+            print(f"Going on with {names[quick]}. {error}")
     return _with_levels(load_dataset(quick), levels)
 
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import colorsys
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from PIL import Image
 from torch.nn import functional as F
 
-from ..checks import check_images, check_number
-from ..data import load_digits, load_mnist_sample
+from ..checks import check_images, check_int, check_number, require
+from ..data import load_digits, load_mnist_sample, quantize
+from .cifar import load_cifar10
 from .mnist import MNIST_VARIANTS, load_mnist
 
 DIGITS_TRAIN = 1497  # of 1,797; the other 300 are held out
+PHOTOS = ("china.jpg", "flower.jpg")
+COLUMNS = {"train": ((0, 120), (200, 264)), "validation": ((272, 320),), "test": ((128, 192),)}  # of 320
+TRAIN, VALIDATION = 7500, 500  # patches
 
 
 @dataclass
@@ -27,15 +34,18 @@ class Dataset:
     test_classes: torch.Tensor
 
     def __str__(self) -> str:
-        height, width = self.train.shape[-2:]
+        channels, height, width = self.train.shape[1:]
         return (
             f"{self.name}: {len(self.train):,} training and {len(self.test):,} test images "
-            f"of {height}×{width} pixels, {self.levels} grey levels"
+            f"of {height}×{width} pixels, {self.levels} {'grey levels' if channels == 1 else 'levels of each colour'}"
         )
 
 
 def load_dataset(name: str) -> Dataset:
-    """Training and test images in full resolution: "digits", the bundled ones, "mnist-sample", or an MNIST variant."""
+    """Training and test images in full resolution.
+
+    name: "digits", the bundled ones; "mnist-sample"; an MNIST variant; "photos", patches of photographs; or "cifar10".
+    """
     if name == "digits":
         images, classes = load_digits()
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
@@ -45,8 +55,81 @@ def load_dataset(name: str) -> Dataset:
         return Dataset("sample of MNIST", 256, *load_mnist_sample(True), *load_mnist_sample(False))
     if isinstance(name, str) and name in MNIST_VARIANTS:
         return Dataset(MNIST_VARIANTS[name], 256, *load_mnist(True, name), *load_mnist(False, name))
-    known = ", ".join(map(repr, ["digits", "mnist-sample", *MNIST_VARIANTS]))
+    if name == "photos":
+        return load_photo_patches(levels=256)
+    if name == "cifar10":
+        return Dataset("CIFAR-10", 256, *load_cifar10(True), *load_cifar10(False))
+    known = ", ".join(map(repr, ["digits", "mnist-sample", *MNIST_VARIANTS, "photos", "cifar10"]))
     raise ValueError(f"name must be one of {known}, got {name!r}")
+
+
+def load_photo_patches(size: int = 16, levels: int = 8, seed: int = 0) -> Dataset:
+    """Patches of the two photographs that scikit-learn carries, a palace and a flower: no download, no network.
+
+    Each photograph is halved to 213×320 pixels, so that a patch shows more than texture, and cut into parts by column,
+    with strips of eight columns between them that nobody sees:
+
+        0 … 119 training | 128 … 191 test | 200 … 263 training | 272 … 319 validation
+
+    The test patches tile their part, row by row. The 8,000 training patches lie at random places; the last 500 of them
+    come from the validation part, so that they can be held out. Classes: the photograph, 0 or 1.
+    size: of a patch, up to 48. levels: of each channel. seed: of the random places.
+    Returns uint8 images `(N, 3, size, size)` with values `0 … levels-1`. Raises ValueError for sizes out of range.
+    Source: china.jpg by danielbuechele, flower.jpg by vultilion, both under CC BY 2.0, from scikit-learn.
+    """
+    size, seed = check_int("size", size, 1), check_int("seed", seed, 0)
+    require(size <= 48, "size", "be at most 48, the width of the narrowest part", size)
+    generator = torch.Generator().manual_seed(seed)
+    photos = [quantize(photo[None], levels)[0] for photo in photographs()]  # (3, H, W)
+    train = []
+    for part, count in (("train", TRAIN), ("validation", VALIDATION)):
+        places = [patches(photo, COLUMNS[part], size, step=1) for photo in photos]  # one patch for each place
+        chosen = [one[torch.randint(len(one), (count // len(photos),), generator=generator)] for one in places]
+        train.append(torch.stack(chosen, 1).flatten(0, 1))  # the photographs take turns
+    test = torch.cat([patches(photo, COLUMNS["test"], size, step=size) for photo in photos])
+    train, photo = torch.cat(train), torch.arange(len(photos))
+    classes = photo.repeat(len(train) // len(photos)), photo.repeat_interleave(len(test) // len(photos))
+    return Dataset("patches of two photographs", levels, train, classes[0], test, classes[1])
+
+
+def photographs() -> list[torch.Tensor]:
+    """The two photographs, halved: uint8 `(3, 213, 320)`."""
+    from sklearn.datasets import load_sample_image  # takes a second to import
+
+    halved = [Image.fromarray(load_sample_image(name)).reduce(2) for name in PHOTOS]
+    return [torch.from_numpy(np.array(photo)[:213]).permute(2, 0, 1).contiguous() for photo in halved]
+
+
+def patches(photo: torch.Tensor, columns, size: int, step: int) -> torch.Tensor:
+    """All patches `(N, C, size, size)` of some columns of a photograph `(C, H, W)`, row by row, `step` pixels apart."""
+    parts = [photo[:, :, first:end].unfold(1, size, step).unfold(2, size, step) for first, end in columns]
+    return torch.cat([part.flatten(1, 2).transpose(0, 1) for part in parts])
+
+
+def colour_digits(images, classes, levels: int = 8, seed: int = 0, source_levels: int = 256) -> torch.Tensor:
+    """Grey digits in coloured ink on coloured paper, so that a wrong colour is visible.
+
+    The class decides the hue of the paper, up to a small random shift: the ten hues lie evenly on the colour circle.
+    The paper is pale. The ink has the opposite hue and is dark. A grey level mixes the two, in all channels alike.
+    images: integers `(N, 1, H, W)` in `0 … source_levels-1`, 17 of the bundled digits, 256 of MNIST; classes: integers
+    `(N,)` in 0 … 9. levels: of each channel. seed: of the shifts, one for each image.
+    Returns uint8 `(N, 3, H, W)` with values `0 … levels-1`. Raises ValueError for values or classes out of range.
+    """
+    check_images(images, check_int("source_levels", source_levels, 2), 1)
+    require(isinstance(classes, torch.Tensor), "classes", "be a tensor", type(classes).__name__, TypeError)
+    require(classes.shape == images.shape[:1], "classes", f"have the shape ({len(images)},)", tuple(classes.shape))
+    in_range = not classes.is_floating_point() and bool(((classes >= 0) & (classes < 10)).all())
+    require(in_range, "classes", "be integers in 0 … 9", classes.unique().tolist())
+    generator = torch.Generator().manual_seed(check_int("seed", seed, 0))
+    shift = (torch.rand(len(images), generator=generator) - 0.5) * 0.06
+    hues = (classes.cpu() / 10 + shift).tolist()
+    paper, ink = (  # (N, 3, 1, 1)
+        torch.tensor([colorsys.hsv_to_rgb((hue + turn) % 1, saturation, value) for hue in hues]).view(-1, 3, 1, 1)
+        for turn, saturation, value in ((0, 0.4, 1), (0.5, 1, 0.55))
+    )
+    share = images.cpu() / (source_levels - 1)  # of ink, (N, 1, H, W)
+    colours = torch.lerp(paper, ink, share)  # (N, 3, H, W)
+    return quantize((colours * 255).round().to(torch.uint8), levels).to(images.device)
 
 
 def rotated(images: torch.Tensor, degrees: float, generator: torch.Generator | None = None) -> torch.Tensor:
@@ -90,6 +173,22 @@ def bernoulli(images: torch.Tensor, generator: torch.Generator | None = None) ->
     check_images(images, 256)
     _check_generator(generator)
     return torch.bernoulli(images.float() / 255, generator=generator).to(torch.uint8)
+
+
+def relit(images: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+    """Each photograph's patch mirrored or not, brighter or darker by a quarter, and tinted by a twentieth, at random.
+
+    images: integers `(N, C, H, W)` of 256 levels; returns the same type and shape.
+    """
+    check_images(images, 256)
+    _check_generator(generator)
+    count, where = len(images), {"device": images.device, "generator": generator}
+    mirrored = torch.rand(count, 1, 1, 1, **where) < 0.5
+    gain = 0.75 + 0.5 * torch.rand(count, 1, 1, 1, **where)
+    tint = 0.95 + 0.1 * torch.rand(count, images.shape[1], 1, 1, **where)
+    shift = 40 * torch.rand(count, 1, 1, 1, **where) - 20
+    images = torch.where(mirrored, images.flip(3), images)
+    return (images * gain * tint + shift).round().clamp(0, 255).to(images.dtype)
 
 
 def _check_generator(generator) -> None:

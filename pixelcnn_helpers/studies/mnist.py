@@ -47,7 +47,7 @@ def load_mnist(train: bool = True, variant: str = "mnist") -> tuple[torch.Tensor
     raw, again = folder / kind.__name__ / "raw", "put the right files there, or delete that folder and load again"
     options = {"train": train, "split": "letters"} if variant == "emnist-letters" else {"train": train}
     try:
-        found = _open(kind, folder, options)
+        found = open_dataset(kind, folder, options, f"{kind.__name__}/raw", "load_digits()")
         images, classes = found.data[:, None].clone(), found.targets.long().clone()
     except FileNotFoundError:
         raise
@@ -88,8 +88,11 @@ def _digest(values: torch.Tensor) -> str:
     return found.hexdigest()
 
 
-def _open(kind, folder: Path, options: dict):
-    """torchvision's data set, downloaded if it is not there."""
+def open_dataset(kind, folder: Path, options: dict, inside: str, instead: str):
+    """torchvision's data set, downloaded if it is not there.
+
+    inside: where its files lie in the folder. instead: what needs no download. FileNotFoundError tells of both.
+    """
     try:
         return kind(folder, **options)
     except RuntimeError as error:
@@ -102,8 +105,8 @@ def _open(kind, folder: Path, options: dict):
     except Exception as error:  # no network, half an answer, a wrong checksum, a folder that cannot be written
         raise FileNotFoundError(
             f"{kind.__name__} is not in {folder} and could not be downloaded ({type(error).__name__}): "
-            f"set PIXELCNN_DATA to a folder that holds {kind.__name__}/raw, go online once, or use load_digits(), "
-            "which needs no download"
+            f"set PIXELCNN_DATA to a folder that holds {inside}, go online once, or use {instead}, which needs no "
+            "download"
         ) from None
     finally:
         socket.setdefaulttimeout(before)

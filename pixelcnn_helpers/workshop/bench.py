@@ -23,6 +23,7 @@ from .hardware import hardware
 from .measure_records import told
 
 SIZE = (28, 28)
+COLOUR = [(64, 8, (16, 16)), (16, 256, (32, 32))]  # images, levels, size
 
 
 def bench(what: str, batches=(1, 16, 64, 256), repeats: int = 5, json_path: str | None = None) -> dict:
@@ -53,26 +54,35 @@ def bench_sample(batches, repeats: int) -> dict:
         "the article's, 256 levels": PixelCNN(),
     }
     tables = {}
+    heading = "images  forward   cached  /forward    naive  /cached  cropped  /cached"
     for name, model in networks.items():
         model.to(get_accelerator().device)
         print(f"\n{name}, {SIZE[0]}×{SIZE[1]}, float32; seconds\n")
-        print("images  forward   cached  /forward    naive  /cached  cropped  /cached")
-        tables[name] = []
-        for n in batches:
-            row = {"images": n, "forward": forward_seconds(model, n, repeats)}
-            row["cached"] = timed(lambda n=n, model=model: sample(model, n, size=SIZE), repeats, model)
-            row["naive"] = naive_seconds(model, n, cropped=False)
-            row["cropped"] = naive_seconds(model, n, cropped=True)
-            tables[name].append(row)
-            ratios = [row["cached"] / row["forward"], row["naive"] / row["cached"], row["cropped"] / row["cached"]]
-            print(
-                f"{n:6}  {row['forward']:7.3f}  {row['cached']:7.3f}  {ratios[0]:8.2f}  "
-                f"{row['naive']:7.1f}  {ratios[1]:7.0f}  {row['cropped']:7.1f}  {ratios[2]:7.0f}"
-            )
+        print(heading)
+        tables[name] = [drawing_seconds(model, n, SIZE, repeats) for n in batches]
+    print("\nthree channels, float32; seconds\n")
+    print(heading)
+    for n, levels, size in COLOUR:
+        model = GatedPixelCNN(channels=3, features=48, blocks=8, levels=levels).to(get_accelerator().device)
+        name = f"{size[0]}×{size[1]}×3, {levels} levels"
+        tables[name] = [drawing_seconds(model, n, size, repeats, note=name)]
     print("\nforward: the faster of contiguous and channels-last. cached: sample(), whole. naive, cropped: the loop's")
-    print("passes at one column of every row, times the columns, in the layout of the faster forward pass.")
+    print("passes at one value of every row, times the values in a row, in the layout of the faster forward pass.")
     tables["guess"] = bench_guess(batches, repeats)
     return tables
+
+
+def drawing_seconds(model, n: int, size: tuple[int, int], repeats: int, note: str = "") -> dict:
+    """The seconds of n images, drawn each way; printed as a line."""
+    row = {"images": n, "forward": forward_seconds(model, n, size, repeats)}
+    row["cached"] = timed(lambda: sample(model, n, size=size), repeats, model)
+    row["naive"] = naive_seconds(model, n, size, cropped=False)
+    row["cropped"] = naive_seconds(model, n, size, cropped=True)
+    ratios = [row["cached"] / row["forward"], row["naive"] / row["cached"], row["cropped"] / row["cached"]]
+    line = f"{n:6}  {row['forward']:7.3f}  {row['cached']:7.3f}  {ratios[0]:8.2f}  "
+    line += f"{row['naive']:7.1f}  {ratios[1]:7.0f}  {row['cropped']:7.1f}  {ratios[2]:7.0f}  {note}"
+    print(line.rstrip())
+    return row
 
 
 def bench_guess(batches, repeats: int) -> list[dict]:
@@ -153,9 +163,9 @@ def as_masked_squares(model: GatedPixelCNN) -> GatedPixelCNN:
 
 
 @torch.no_grad()
-def forward_seconds(model, n: int, repeats: int) -> float:
+def forward_seconds(model, n: int, size: tuple[int, int], repeats: int) -> float:
     """One forward pass over n images in the faster of two layouts, in which the model is left."""
-    images = torch.randint(model.levels, (n, 1, *SIZE), device=device_of(model))
+    images = torch.randint(model.levels, (n, model.channels, *size), device=device_of(model))
     seconds = {}
     for layout in (torch.channels_last, torch.contiguous_format):
         model.to(memory_format=layout)
@@ -166,17 +176,17 @@ def forward_seconds(model, n: int, repeats: int) -> float:
 
 
 @torch.no_grad()
-def naive_seconds(model, n: int, cropped: bool) -> float:
-    """The passes of the naive loop, timed at one column of every row and multiplied by the columns.
+def naive_seconds(model, n: int, size: tuple[int, int], cropped: bool) -> float:
+    """The passes of the naive loop, timed at one value of every row and multiplied by the values in a row.
 
     cropped: each pass ends with the row that it draws, as the UvA tutorial does it.
     """
-    images = torch.randint(model.levels, (n, 1, *SIZE), device=device_of(model))
+    images = torch.randint(model.levels, (n, model.channels, *size), device=device_of(model))
     began = time.perf_counter()
-    for row in range(SIZE[0]):
+    for row in range(size[0]):
         logits = model(images[:, :, : row + 1] if cropped else images)[:, :, 0, row, 0]
         logits.argmax(1).cpu()  # waits for a GPU
-    return (time.perf_counter() - began) * SIZE[1]
+    return (time.perf_counter() - began) * size[1] * model.channels
 
 
 def timed(work: Callable[[], object], repeats: int, model: nn.Module) -> float:

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from ..data import quantize
-from ..studies.datasets import bernoulli, rotated
+from ..studies.datasets import bernoulli, relit, rotated
 from .recipes import Recipe
 
 
@@ -18,13 +18,15 @@ def as_seen(recipe: Recipe, images: torch.Tensor, levels: int, generator: torch.
 
 
 def augmentation(recipe: Recipe, levels: int):
-    """What redraws a batch for `fit`, or None: turned in full resolution, then as the network sees it."""
-    if not recipe.rotation and not recipe.drawn:
+    """What redraws a batch for `fit`, or None: turned or relit in full resolution, then as the network sees it."""
+    if not (recipe.rotation or recipe.drawn or recipe.relit):
         return None
 
     def augment(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         if recipe.rotation:
             images = rotated(images, recipe.rotation, generator)
+        if recipe.relit:
+            images = relit(images, generator)
         return as_seen(recipe, images, levels, generator)
 
     return augment

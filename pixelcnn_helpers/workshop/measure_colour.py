@@ -13,17 +13,8 @@ from ..data import quantize
 from ..likelihood import bits_per_dim
 from ..models import GatedPixelCNN
 from ..sampling import sample
-from ..studies.colour import (
-    VALIDATION,
-    BlindToOwnPixel,
-    SeparateChannels,
-    channel_bits,
-    colour_digits,
-    load_photo_patches,
-    relit,
-    with_logistic_head,
-)
-from ..studies.datasets import load_dataset
+from ..studies.colour import BlindToOwnPixel, SeparateChannels, channel_bits, with_logistic_head
+from ..studies.datasets import VALIDATION, colour_digits, load_dataset, load_photo_patches, relit
 from ..studies.intervals import half_width
 from ..studies.records import live_weights
 from ..training import fit

@@ -11,11 +11,12 @@ NEAR_AND_FAR = (1, 2, 4, 8, 1, 2, 4, 2)  # dilations: with a first 7×7, a field
 class Recipe:
     """A training: the network (class and arguments), the data, and how it is trained. `--set` changes any of it.
 
-    data: "mnist", "mnist-sample", "fashion", "emnist-letters" or "digits". held_out: so many training images, the last
-    ones, are not trained on; they decide which epoch of a PixelCNN is kept (a classifier keeps its last).
-    rotation: each image is rotated by up to so many degrees, anew in every epoch. drawn: pixels are drawn as
-    Bernoulli(x/255), anew in every epoch. patience: stop after so many epochs without a better one (0: never).
-    optimizer, compile: see `fit`. Classifiers take AdamW, and neither drawn nor patience nor compile.
+    data: a name that `load_dataset` knows. held_out: so many training images, the last ones, are not trained on; they
+    decide which epoch of a PixelCNN is kept (a classifier keeps its last).
+    Anew in every epoch: rotation: each image is rotated by up to so many degrees. drawn: pixels are drawn as
+    Bernoulli(x/255). relit: patches of photographs are mirrored, and made brighter or darker.
+    patience: stop after so many epochs without a better one (0: never). optimizer, compile: see `fit`.
+    Classifiers take AdamW, and neither drawn nor relit nor patience nor compile.
     start: the name of a network that ships, for the initial weights. labels: "classes"; "softened", probabilities of
     `teacher-mnist` at a temperature of 4; or "self-taught", see `self_taught`, with its `rounds` and `wanted`.
     """
@@ -31,6 +32,7 @@ class Recipe:
     held_out: int = 2000
     rotation: float = 0.0
     drawn: bool = False
+    relit: bool = False
     patience: int = 0
     compile: bool = True
     start: str = ""
@@ -65,7 +67,15 @@ RECIPES = {
     "pixelcnn-mnist": Recipe("PixelCNN", {"levels": 256}, **OLD),
     "gated-mnist": Recipe("GatedPixelCNN", two_stacks(features=64, levels=256, embedding=0), **OLD),
     "gated-binary-mnist": Recipe("GatedPixelCNN", two_stacks(levels=2, embedding=0), epochs=6, drawn=True, **OLD),
+    "colour-photos": Recipe(
+        "GatedPixelCNN", {"channels": 3, "dilations": [1, 2, 4, 1, 2, 4, 1, 1], "embedding": 8}, data="photos",
+        epochs=12, held_out=500, relit=True,
+    ),
     # for whoever has the data
+    "cifar10": Recipe(
+        "GatedPixelCNN", {"channels": 3, "levels": 256, "features": 96, "blocks": 12, "embedding": 16,
+                          "dilations": [1, 2, 4, 8] * 3}, data="cifar10", epochs=20,
+    ),
     "conditional-fashion": Recipe("GatedPixelCNN", two_stacks(classes=10), data="fashion", epochs=10),
     "conditional-letters": Recipe("GatedPixelCNN", two_stacks(classes=26), data="emnist-letters", epochs=10),
 }
