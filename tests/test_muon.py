@@ -70,7 +70,7 @@ def test_without_kernels_it_is_adamw():
 
 
 def test_closed_taps_only_decay():
-    """The orthogonal step leaves them out, since their gradient is 0; so it is as good as that of the open taps alone."""
+    """The orthogonal step leaves them out, since their gradient is 0: it is as good as that of the open taps alone."""
     model = small()
     before = copied(model)
     quick(model, epochs=3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -49,43 +49,51 @@ def measure_colour() -> dict:
     """Train each of `ARMS` on patches of photographs and on coloured digits, and each head on green alone.
 
     All have the same steps and batches, and nearly as many weights. The weights kept are those of the epoch that is
-    best on validation images. Intervals are of a mean over blocks: rows of patches of a photograph, or single digits.
+    best on validation images. R→G→B is also trained on the patches as they are, not relit.
     """
-    runs, told = Runs("colour"), {}
-    for name, task in (("photographs", photographs()), ("digits", digits())):
-        arms = {}
-        for arm in ARMS:
-            found = []
-            for seed in SEEDS:
-                work = partial(one_arm, arm, task, seed)
-                found.append(runs.result(f"{name}, {arm}, {seed}", work))
-                print(f"{name}, {arm}, seed {seed}: {found[-1]['bits_per_dim']:.4f} bits/dim", flush=True)
-            bits = torch.tensor([one["bits"] for one in found])  # (seeds, N, 3), of R, G, B
-            by_block = bits.mean(0).unflatten(0, (task.blocks, -1)).mean(1)  # (blocks, 3)
-            arms[arm] = {
-                "weights": found[0]["weights"], "seconds": statistics.mean(one["seconds"] for one in found),
-                "bits_per_dim": bits.mean().item(), "by_seed": [one["bits_per_dim"] for one in found],
-                "channels": by_block.mean(0).tolist(), "by_block": by_block.mean(1).tolist(),
-                "samples": found[0]["samples"],
-            }
-        ours = arms["R→G→B"]["by_block"]
-        for one in arms.values():
-            more = [bits - least for bits, least in zip(one["by_block"], ours, strict=True)]
-            one |= {"costs_more": statistics.mean(more), "interval": half_width(more)}
-        told[name] = {"blocks": task.blocks, "epochs": task.epochs, "arms": arms}
-    green, heads = photographs(levels=256, channels=slice(1, 2)), []
-    for mixtures in (0, *MIXTURES):
-        found = [runs.result(f"head, {mixtures}, {seed}", partial(one_head, mixtures, green, seed)) for seed in SEEDS]
-        heads.append({"mixtures": mixtures} | found[0] | {
-            "bits_per_dim": statistics.mean(one["bits_per_dim"] for one in found),
-            "by_seed": [one["bits_per_dim"] for one in found],
-        })
-        print(heads[-1], flush=True)
+    runs = Runs("colour")
+    patches, green = photographs(), photographs(levels=256, channels=slice(1, 2))
+    plain = replace(patches, train=quantize(patches.train, LEVELS), augment=None)
+    found = {
+        "batch_size": BATCH, "seeds": list(SEEDS), "levels": LEVELS, "shape": SHAPE,
+        "data": {"photographs": orders(runs, "photographs", patches), "digits": orders(runs, "digits", digits())},
+        "not_relit": seeds_of(runs, "photographs as they are, R→G→B", partial(one_arm, "R→G→B", plain))["by_seed"],
+        "heads": {"epochs": green.epochs, "levels": 256, "networks": [
+            {"mixtures": number} | seeds_of(runs, f"{number} mixtures", partial(one_head, number, green))
+            for number in (0, *MIXTURES)
+        ]},
+    }  # fmt: skip
     runs.remove()
-    return {
-        "batch_size": BATCH, "seeds": list(SEEDS), "levels": LEVELS, "shape": SHAPE, "data": told,
-        "heads": {"epochs": green.epochs, "levels": 256, "networks": heads},
-    }
+    return found
+
+
+def orders(runs: Runs, name: str, task: Task) -> dict:
+    """All of `ARMS` on one kind of images: bits by channel, and by how much each costs more than R→G→B.
+
+    An interval is of a mean over blocks, of differences that are means over seeds.
+    """
+    arms = {arm: seeds_of(runs, f"{name}, {arm}", partial(one_arm, arm, task)) for arm in ARMS}
+    for one in arms.values():
+        bits = torch.tensor(one.pop("bits")).mean(0)  # (seeds, N, 3) -> (N, 3)
+        one["channels"] = bits.mean(0).tolist()
+        one["by_block"] = bits.unflatten(0, (task.blocks, -1)).mean((1, 2)).tolist()
+    for one in arms.values():
+        more = [a - b for a, b in zip(one["by_block"], arms["R→G→B"]["by_block"], strict=True)]
+        one |= {"costs_more": statistics.mean(more), "interval": half_width(more)}
+    return {"blocks": task.blocks, "epochs": task.epochs, "arms": arms}
+
+
+def seeds_of(runs: Runs, key: str, work: Callable[[int], dict]) -> dict:
+    """What `work(seed)` tells for all seeds together; samples are those of the first."""
+    found = []
+    for seed in SEEDS:
+        found.append(runs.result(f"{key}, {seed}", partial(work, seed)))
+        print(f"{key}, seed {seed}: {found[-1]['bits_per_dim']:.4f} bits/dim", flush=True)
+    together = found[0] | {"by_seed": [one["bits_per_dim"] for one in found]}
+    together["bits_per_dim"] = statistics.mean(together["by_seed"])
+    if "bits" in together:
+        together["bits"] = [one["bits"] for one in found]
+    return together
 
 
 def photographs(levels: int = LEVELS, channels: slice = slice(None)) -> Task:
