@@ -13,6 +13,7 @@ from pixelcnn_helpers import Dataset, GatedPixelCNN, ShortcutPixelCNN, fit, load
 from pixelcnn_helpers.__main__ import main
 from pixelcnn_helpers.pretrained import _unpacked
 from pixelcnn_helpers.workshop import measure_between as between_module
+from pixelcnn_helpers.workshop import measure_colour as colour_module
 from pixelcnn_helpers.workshop import measure_equal_time as equal_time_module
 from pixelcnn_helpers.workshop import measure_optimizers as optimizers_module
 from pixelcnn_helpers.workshop import measure_reach as reach_module
@@ -580,6 +581,82 @@ def test_optimizers_stopped_and_gone_on_with(shelf, optimizers, monkeypatch):
         measure("optimizers")
     measure("optimizers")
     assert len(optimizers) == len(set(optimizers)) == 10  # none twice
+
+
+# colour
+
+
+@pytest.fixture
+def colour(monkeypatch):
+    """`measure_colour` on few small images, with two seeds; the list collects what is trained."""
+    few = {"photographs": colour_module.photographs, "digits": colour_module.digits}
+
+    def cut(task):
+        return replace(
+            task, train=task.train[:32, :, :8, :8], validation=task.validation[:4, :, :8, :8],
+            test=task.test[:12, :, :8, :8], epochs=1, blocks=3,
+        )  # fmt: skip
+
+    done = []
+
+    def watched(model, images, **options):
+        done.append((type(model).__name__, images[0, 0, 0].tolist(), options["seed"]))
+        return fit(model, images, **options)
+
+    monkeypatch.setattr(colour_module, "photographs", lambda **options: cut(few["photographs"](**options)))
+    monkeypatch.setattr(colour_module, "digits", lambda: cut(few["digits"]()))
+    monkeypatch.setattr(colour_module, "SHAPE", {"embedding": 2, "blocks": 1, "first_kernel_size": 3})
+    monkeypatch.setattr(colour_module, "ARMS", {arm: (kind, 6) for arm, (kind, _) in colour_module.ARMS.items()})
+    for name, value in {"SEEDS": (0, 1), "SAMPLES": 2, "MIXTURES": (1,), "fit": watched}.items():
+        monkeypatch.setattr(colour_module, name, value)
+    return done
+
+
+def test_colour_as_told(shelf, colour):
+    found = load_measurement(measure("colour").stem)
+    assert len(colour) == 2 * (4 + 4 + 1 + 2)  # orders of photographs and of digits, not relit, two heads
+    for told in found["data"].values():
+        arms = told["arms"]
+        assert arms.keys() == {"separate", "no order", "R→G→B", "B→G→R"}
+        assert arms["R→G→B"]["weights"] == arms["B→G→R"]["weights"]
+        base = torch.tensor(arms["R→G→B"]["by_block"])
+        for one in arms.values():
+            assert len(one["channels"]) == 3 and len(one["by_block"]) == 3 and len(set(one["by_seed"])) == 2
+            assert sum(one["channels"]) / 3 == pytest.approx(one["bits_per_dim"], rel=1e-5)
+            assert sum(one["by_block"]) / 3 == pytest.approx(one["bits_per_dim"], rel=1e-5)
+            more = torch.tensor(one["by_block"]) - base
+            assert one["costs_more"] == pytest.approx(more.mean().item(), abs=1e-6)
+            assert one["interval"] == pytest.approx(4.303 * more.std().item() / 3**0.5, abs=1e-4)
+            assert one["samples"].shape == (2, 3, 8, 8)
+    assert found["not_relit"] != found["data"]["photographs"]["arms"]["R→G→B"]["by_seed"]
+    softmax, one = found["heads"]["networks"]
+    assert softmax["head_weights"] == 24 * 256 + 256 and one["head_weights"] == 3 * 25
+    assert not list(places.CHECKPOINTS.iterdir())
+
+
+def test_blue_first_is_told_in_the_usual_order(shelf, colour):
+    """A network that was trained blue first gives its bits and samples as red, green, blue."""
+    task = colour_module.digits()
+    task = replace(task, train=task.train * 0 + torch.tensor([1, 2, 3], dtype=torch.uint8).view(3, 1, 1), epochs=150)
+    task = replace(task, validation=task.train[:4], test=task.train[:3])
+    found = colour_module.one_arm("B→G→R", task, 0)
+    assert found["samples"].movedim(1, 0).flatten(1).mode(1).values.tolist() == [1, 2, 3]
+    assert len(found["bits"]) == 3 and max(map(max, found["bits"])) < 0.5
+
+
+def test_colour_stopped_and_gone_on_with(shelf, colour, monkeypatch):
+    watched = colour_module.fit
+
+    def pressed(*args, **options):
+        if len(colour) == 5:
+            raise KeyboardInterrupt
+        return watched(*args, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(colour_module, "fit", pressed)
+        measure("colour")
+    measure("colour")
+    assert len(colour) == 22  # none twice
 
 
 # records

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 import pixelcnn_helpers as pch
 from pixelcnn_helpers.layers import gate
+from pixelcnn_helpers.studies.colour import LogisticMixture
 from pixelcnn_helpers.studies.shortcut import GatedResidual
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
@@ -49,6 +50,11 @@ def test_masked_convolution(mask_type, options):
 def test_half_kernels(name, first, dilation):
     taught = class_from_notebook("02_blind_spot", name)
     same(taught, getattr(pch, name), (3, 6, 5), {"first": first, "dilation": dilation}, floats())
+
+
+def test_mixture_of_logistic_distributions():
+    taught = class_from_notebook("08_colour", "LogisticMixture")
+    same(taught, LogisticMixture, (6, 256, 3), {}, floats())
 
 
 @pytest.mark.parametrize("channels", [1, 3])
