@@ -550,7 +550,7 @@ def test_a_page_may_ask_for_the_sample_of_mnist(monkeypatch, folder, offline, ca
     assert (data.name, data.levels, data.train.shape) == ("sample of MNIST", 4, (1000, 1, 28, 28))
     assert torch.equal(data.test, quantize(load_mnist_sample(False)[0], 4))
     assert ("the sample of MNIST" in capsys.readouterr().out) == (name == "full")
-    with refused(ValueError, 'quick must be "digits" or "mnist-sample"', "'mnist'"):
+    with refused(ValueError, "quick must be one of 'digits', 'mnist-sample', 'photos'", "'mnist'"):
         load_profile_data(quick="mnist")
 
 

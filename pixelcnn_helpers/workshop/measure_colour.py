@@ -21,16 +21,16 @@ from ..training import fit
 from .resumable import Runs
 
 SEEDS = (0, 1, 2)
-LEVELS, BATCH = 8, 16
+LEVELS, BATCH, RATE = 8, 16, 4e-3
 SHAPE = {"embedding": 8, "blocks": 5, "first_kernel_size": 5, "dilations": [1, 2, 4, 1, 1]}
 ARMS: dict[str, tuple[Callable, int]] = {  # network, features: as many weights in each as a width can bring about
-    "separate": (SeparateChannels, 14),
-    "no order": (BlindToOwnPixel, 24),
-    "R→G→B": (GatedPixelCNN, 24),
-    "B→G→R": (GatedPixelCNN, 24),
+    "separate": (SeparateChannels, 21),
+    "no order": (BlindToOwnPixel, 35),
+    "R→G→B": (GatedPixelCNN, 36),
+    "B→G→R": (GatedPixelCNN, 36),
 }
 SAMPLES = 24
-MIXTURES = (1, 2, 5, 10)
+MIXTURES, HEAD_EPOCHS = (1, 2, 5, 10), 1
 
 
 @dataclass
@@ -55,10 +55,10 @@ def measure_colour() -> dict:
     patches, green = photographs(), photographs(levels=256, channels=slice(1, 2))
     plain = replace(patches, train=quantize(patches.train, LEVELS), augment=None)
     found = {
-        "batch_size": BATCH, "seeds": list(SEEDS), "levels": LEVELS, "shape": SHAPE,
+        "batch_size": BATCH, "learning_rate": RATE, "seeds": list(SEEDS), "levels": LEVELS, "shape": SHAPE,
         "data": {"photographs": orders(runs, "photographs", patches), "digits": orders(runs, "digits", digits())},
         "not_relit": seeds_of(runs, "photographs as they are, R→G→B", partial(one_arm, "R→G→B", plain))["by_seed"],
-        "heads": {"epochs": green.epochs, "levels": 256, "networks": [
+        "heads": {"epochs": HEAD_EPOCHS, "levels": 256, "networks": [
             {"mixtures": number} | seeds_of(runs, f"{number} mixtures", partial(one_head, number, green))
             for number in (0, *MIXTURES)
         ]},
@@ -101,7 +101,7 @@ def photographs(levels: int = LEVELS, channels: slice = slice(None)) -> Task:
     data = load_photo_patches(levels=256)
     train, validation = data.train[:-VALIDATION, channels], data.train[-VALIDATION:, channels]
     return Task(
-        train, quantize(validation, levels), quantize(data.test[:, channels], levels), epochs=2,
+        train, quantize(validation, levels), quantize(data.test[:, channels], levels), epochs=3,
         blocks=len(data.test) // 4, augment=lambda images, generator: quantize(relit(images, generator), levels),
     )
 
@@ -123,8 +123,8 @@ def one_arm(arm: str, task: Task, seed: int) -> dict:
     model = kind(channels=3, levels=LEVELS, features=features, **SHAPE)
     turned = (lambda images: images.flip(1)) if arm == "B→G→R" else (lambda images: images)
     history = fit(
-        model, turned(task.train), epochs=task.epochs, batch_size=BATCH, seed=seed, augment=task.augment,
-        validation=(turned(task.validation), None), progress=False,
+        model, turned(task.train), epochs=task.epochs, batch_size=BATCH, learning_rate=RATE, seed=seed,
+        augment=task.augment, validation=(turned(task.validation), None), progress=False,
     )
     bits = turned(channel_bits(model.cpu(), turned(task.test)))
     samples = turned(sample(model, SAMPLES, method="cached" if kind is GatedPixelCNN else "guess"))
@@ -141,7 +141,7 @@ def one_head(mixtures: int, task: Task, seed: int) -> dict:
     if mixtures:
         with_logistic_head(model, mixtures)
     fit(
-        model, task.train, epochs=task.epochs, batch_size=BATCH, seed=seed, augment=task.augment,
+        model, task.train, epochs=HEAD_EPOCHS, batch_size=BATCH, learning_rate=RATE, seed=seed, augment=task.augment,
         validation=(task.validation, None), progress=False,
     )
     weights = sum(weight.numel() for weight in model.head.parameters())
