@@ -69,7 +69,7 @@ RECIPES = {
     "gated-binary-mnist": Recipe("GatedPixelCNN", two_stacks(levels=2, embedding=0), epochs=6, drawn=True, **OLD),
     "colour-photos": Recipe(
         "GatedPixelCNN", {"channels": 3, "dilations": [1, 2, 4, 1, 2, 4, 1, 1], "embedding": 8}, data="photos",
-        epochs=12, held_out=500, relit=True,
+        epochs=12, learning_rate=4e-3, held_out=500, relit=True,
     ),
     # for whoever has the data
     "cifar10": Recipe(
