@@ -19,11 +19,11 @@ __all__ = [
     "Dataset", "GatedBlock", "GatedPixelCNN", "History", "HorizontalConv2d", "MaskedConv2d", "PixelCNN",
     "ShortcutPixelCNN", "VerticalConv2d", "animate", "assert_causal", "bits_per_dim", "blind_spot", "causal_mask",
     "class_picture", "class_posterior", "class_probabilities", "class_slider", "colour_digits", "compress",
-    "decompress", "effective_receptive_field", "fit", "frame_slider", "guesses", "incremental", "load_cifar10",
-    "load_digits", "load_measurement", "load_mnist", "load_mnist_sample", "load_model", "load_photo_patches",
-    "load_pretrained", "load_profile_data", "marginal_bits_per_dim", "naive_sample", "nats", "picture_slider",
-    "pixel_nats", "pretrained_names", "profile", "quantize", "receptive_field", "sample", "sample_between",
-    "save_model", "show", "soft_label", "start", "uniform_bits_per_dim",
+    "decompress", "effective_receptive_field", "fit", "frame_slider", "guesses", "incremental", "letters",
+    "load_cifar10", "load_digits", "load_measurement", "load_mnist", "load_mnist_sample", "load_model",
+    "load_photo_patches", "load_pretrained", "load_profile_data", "marginal_bits_per_dim", "naive_sample", "nats",
+    "picture_slider", "pixel_nats", "pretrained_names", "profile", "quantize", "receptive_field", "sample",
+    "sample_between", "save_model", "show", "soft_label", "start", "uniform_bits_per_dim",
 ]  # fmt: skip
 
 _WINGS = {
@@ -38,6 +38,7 @@ _WINGS = {
     "studies.judges": ("class_probabilities",),
     "studies.mnist": ("load_mnist",),
     "studies.shortcut": ("ShortcutPixelCNN",),
+    "studies.strange": ("letters",),
 }
 
 

@@ -29,8 +29,8 @@ def resealed(data: bytes) -> bytes:
 
 @given(
     levels=some.sampled_from([2, 3, 8, 256, 300]), channels=some.sampled_from([1, 3]),
-    classes=some.sampled_from([0, 3]), count=some.integers(1, 5), height=some.integers(1, 6), width=some.integers(1, 6), seed=some.integers(0, 99),
-    soft=some.booleans(),
+    classes=some.sampled_from([0, 3]), count=some.integers(1, 5), height=some.integers(1, 6),
+    width=some.integers(1, 6), seed=some.integers(0, 99), soft=some.booleans(),
 )  # fmt: skip
 def test_there_and_back(levels, channels, classes, count, height, width, seed, soft):
     model = network(levels, channels, classes)
