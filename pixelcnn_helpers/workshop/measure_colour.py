@@ -52,7 +52,7 @@ def measure_colour() -> dict:
     best on validation images. R→G→B is also trained on the patches as they are, not relit.
     """
     runs = Runs("colour")
-    patches, green = photographs(), photographs(levels=256, channels=slice(1, 2))
+    patches, green = photographs(), photographs(levels=256, channels=slice(1, 2), size=8)
     plain = replace(patches, train=quantize(patches.train, LEVELS), augment=None)
     found = {
         "batch_size": BATCH, "learning_rate": RATE, "seeds": list(SEEDS), "levels": LEVELS, "shape": SHAPE,
@@ -96,14 +96,13 @@ def seeds_of(runs: Runs, key: str, work: Callable[[int], dict]) -> dict:
     return together
 
 
-def photographs(levels: int = LEVELS, channels: slice = slice(None)) -> Task:
-    """Patches of 16×16, relit in training. A block is a row of the test part: the four patches beside one another."""
-    data = load_photo_patches(levels=256)
+def photographs(levels: int = LEVELS, channels: slice = slice(None), size: int = 16) -> Task:
+    """Patches, relit in training. A block is a row of the test part: the patches beside one another."""
+    data = load_photo_patches(size, levels=256)
     train, validation = data.train[:-VALIDATION, channels], data.train[-VALIDATION:, channels]
-    return Task(
-        train, quantize(validation, levels), quantize(data.test[:, channels], levels), epochs=3,
-        blocks=len(data.test) // 4, augment=lambda images, generator: quantize(relit(images, generator), levels),
-    )
+    validation, test = quantize(validation, levels), quantize(data.test[:, channels], levels)
+    rows = len(test) // (64 // size)
+    return Task(train, validation, test, 3, rows, lambda images, draw: quantize(relit(images, draw), levels))
 
 
 def digits() -> Task:
