@@ -45,8 +45,10 @@ def reached(card: dict) -> str:
     test = card["test"]
     if "accuracy" in test:
         return f"{100 * test['accuracy']['8']:.2f} % right at 8 levels"
+    if card["data"] == "photos":
+        return f"{test['bits_per_dim']:.3f} bits/dim"
     found = [f"{test['nats_per_pixel']:.4f} nats per pixel"]
-    if card["config"].get("levels") == 256 or card["data"] == "photos":
+    if card["config"].get("levels") == 256:
         found[0] += f", that is {test['bits_per_dim']:.3f} bits/dim"
     if card["drawn"]:
         found[0] += f", that is {test['nats_per_image']:.1f} nats"
