@@ -106,12 +106,17 @@ def after_one_epoch(history):
 
 # recipes, and changes to them
 
+DATA_OF = {
+    "conditional-fashion": "fashion", "conditional-letters": "emnist-letters", "colour-photos": "photos",
+    "cifar10": "cifar10",
+}  # fmt: skip
+
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_builds_its_network(name):
     recipe = RECIPES[name]
     model = kind_called(recipe.network)(**recipe.config)
-    assert recipe.data == {"conditional-fashion": "fashion", "conditional-letters": "emnist-letters"}.get(name, "mnist")
+    assert recipe.data == DATA_OF.get(name, "mnist")
     if isinstance(model, Classifier):
         assert model.classes == 10
     else:
@@ -120,7 +125,7 @@ def test_every_recipe_builds_its_network(name):
             assert model.classes == (26 if name == "conditional-letters" else 10 * name.startswith("conditional"))
         assert recipe.drawn == (model.levels == 2)
     if isinstance(model, GatedPixelCNN):
-        assert model.reach >= 27  # every row above the last one
+        assert model.reach >= {"photos": 15, "cifar10": 31}.get(recipe.data, 27)  # every row above the last one
 
 
 def test_the_field_of_two_stacks_is_every_earlier_pixel_of_mnist():
@@ -257,6 +262,17 @@ def test_rotation_turns_in_full_resolution(shelf, monkeypatch):
     assert not torch.equal(turned, quantize(images, 2, 17))
     assert torch.equal(turned, augment(images.long(), torch.Generator().manual_seed(0)))
 
+def test_relit_patches_are_redrawn_in_full_resolution(shelf, monkeypatch):
+    seen = watch(monkeypatch)
+    path = tiny(shelf, "data=photos", "channels=3", "levels=4", "relit=true", "held_out=500")
+    images, augment = seen[0]["images"], seen[0]["augment"]
+    data = load_dataset("photos")
+    assert torch.equal(images, data.train[:-500])  # 256 levels go in
+    redrawn = augment(images[:50].long(), torch.Generator().manual_seed(0))
+    assert redrawn.max() == 3 and not torch.equal(redrawn, quantize(images[:50], 4))
+    assert torch.equal(seen[0]["validation"][0], quantize(data.train[-500:], 4))
+    assert load_model(path)[1]["test"]["images"] == len(data.test)
+
 
 def test_black_and_white_is_drawn_afresh_in_training_and_once_for_all_elsewhere(shelf, monkeypatch):
     use(monkeypatch, GREYS)
@@ -369,7 +385,7 @@ def test_what_the_judge_reads(shelf, monkeypatch):
             return 9 * torch.nn.functional.one_hot(images[:, 0, 0, 0].mul(9).round().long(), 10).float()
 
     def draws(digits):
-        return lambda model, labels: digits(labels.argmax(1)).view(-1, 1, 1, 1).expand(-1, 1, 28, 28)
+        return lambda model, labels, seed: digits(labels.argmax(1)).view(-1, 1, 1, 1).expand(-1, 1, 28, 28)
 
     def read(judge, images, levels):
         return judge(images / (levels - 1))
@@ -495,7 +511,7 @@ def test_a_teacher_of_other_classes(begun, shelf, monkeypatch):
 @pytest.mark.parametrize("name", pretrained_names())
 def test_the_recipe_on_every_card_that_ships(name):
     recipe = recipe_of(json.loads(CARDS[name]))
-    assert recipe.network == RECIPES[name].network and recipe.data == "mnist"
+    assert recipe.network == RECIPES[name].network and recipe.data == DATA_OF.get(name, "mnist")
     assert recipe == replace(RECIPES[name], config=recipe.config)
 
 

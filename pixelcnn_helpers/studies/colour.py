@@ -51,7 +51,7 @@ def headless(levels: int, inputs: int, **options) -> GatedPixelCNN:
 
 
 def without_group_mask(model: GatedPixelCNN) -> GatedPixelCNN:
-    """The wrong network, in place: its 1×1 convolution `hidden` mixes the colours of a pixel, so red sees its blue."""
+    """The wrong network, in place: its 1×1 convolution `hidden` mixes the colours of a pixel, so red sees its green."""
     model.hidden.mask.fill_(1)
     return model
 
@@ -80,9 +80,9 @@ class LogisticMixture(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.parameters_of(x.movedim(1, -1)).float()  # (N, H, W, 3·K)
-        weight, mean, scale = x.unflatten(-1, (3, -1)).unbind(-2)  # each (N, H, W, K)
+        weight, mean, log_s = x.unflatten(-1, (3, -1)).unbind(-2)  # each (N, H, W, K); s is the width
         marks = (torch.arange(1, self.levels, device=x.device) - 0.5) * 2 / (self.levels - 1) - 1
-        z = (marks[:, None] - mean[..., None, :]) * (-scale.clamp(min=-7))[..., None, :].exp()  # (N, H, W, levels-1, K)
+        z = (marks[:, None] - mean[..., None, :]) * (-log_s.clamp(min=-7))[..., None, :].exp()  # (N, H, W, levels-1, K)
         below = F.pad(z.sigmoid(), (0, 0, 1, 0))
         below = F.pad(below, (0, 0, 0, 1), value=1)  # of all that lies below each mark, 0 … 1
         shares = (below.diff(dim=-2) * weight.softmax(-1)[..., None, :]).sum(-1)  # (N, H, W, levels)

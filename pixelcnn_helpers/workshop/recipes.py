@@ -68,8 +68,8 @@ RECIPES = {
     "gated-mnist": Recipe("GatedPixelCNN", two_stacks(features=64, levels=256, embedding=0), **OLD),
     "gated-binary-mnist": Recipe("GatedPixelCNN", two_stacks(levels=2, embedding=0), epochs=6, drawn=True, **OLD),
     "colour-photos": Recipe(
-        "GatedPixelCNN", {"channels": 3, "dilations": [1, 2, 4, 1, 2, 4, 1, 1], "embedding": 8}, data="photos",
-        epochs=12, learning_rate=4e-3, held_out=500, relit=True,
+        "GatedPixelCNN", {"channels": 3, "levels": 8, "dilations": [1, 2, 4, 1, 2, 4, 1, 1], "embedding": 8},
+        data="photos", epochs=12, learning_rate=4e-3, held_out=500, relit=True,
     ),
     # for whoever has the data
     "cifar10": Recipe(
