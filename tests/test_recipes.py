@@ -264,7 +264,7 @@ def test_rotation_turns_in_full_resolution(shelf, monkeypatch):
 
 def test_relit_patches_are_redrawn_in_full_resolution(shelf, monkeypatch):
     seen = watch(monkeypatch)
-    path = tiny(shelf, "data=photos", "channels=3", "levels=4", "relit=true", "held_out=500")
+    path = tiny(shelf, "data=photos", "channels=3", "features=6", "levels=4", "relit=true", "held_out=500")
     images, augment = seen[0]["images"], seen[0]["augment"]
     data = load_dataset("photos")
     assert torch.equal(images, data.train[:-500])  # 256 levels go in
