@@ -568,18 +568,23 @@ def test_optimizers_each_at_its_best_rate(shelf, optimizers):
     assert not list(places.CHECKPOINTS.iterdir())
 
 
-def test_optimizers_stopped_and_gone_on_with(shelf, optimizers, monkeypatch):
-    watched = optimizers_module.fit
+def measured_after_a_stop(what, module, done, runs):
+    """Measure, stopped after so many runs of `done`, and then again to the end."""
+    watched = module.fit
 
     def pressed(*args, **options):
-        if len(optimizers) == 4:
+        if len(done) == runs:
             raise KeyboardInterrupt
         return watched(*args, **options)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(optimizers_module, "fit", pressed)
-        measure("optimizers")
-    measure("optimizers")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "fit", pressed)
+        measure(what)
+    measure(what)
+
+
+def test_optimizers_stopped_and_gone_on_with(shelf, optimizers):
+    measured_after_a_stop("optimizers", optimizers_module, optimizers, runs=4)
     assert len(optimizers) == len(set(optimizers)) == 10  # none twice
 
 
@@ -645,18 +650,8 @@ def test_blue_first_is_told_in_the_usual_order(shelf, colour, monkeypatch):
     assert len(found["bits"]) == 3 and max(map(max, found["bits"])) < 0.5
 
 
-def test_colour_stopped_and_gone_on_with(shelf, colour, monkeypatch):
-    watched = colour_module.fit
-
-    def pressed(*args, **options):
-        if len(colour) == 5:
-            raise KeyboardInterrupt
-        return watched(*args, **options)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(colour_module, "fit", pressed)
-        measure("colour")
-    measure("colour")
+def test_colour_stopped_and_gone_on_with(shelf, colour):
+    measured_after_a_stop("colour", colour_module, colour, runs=5)
     assert len(colour) == 22  # none twice
 
 

@@ -50,12 +50,6 @@ def headless(levels: int, inputs: int, **options) -> GatedPixelCNN:
     return network
 
 
-def without_group_mask(model: GatedPixelCNN) -> GatedPixelCNN:
-    """The wrong network, in place: its 1×1 convolution `hidden` mixes the colours of a pixel, so red sees its green."""
-    model.hidden.mask.fill_(1)
-    return model
-
-
 def channel_bits(model, images: torch.Tensor, labels=None) -> torch.Tensor:
     """Bits of each channel, the mean over the pixels of an image: float32 `(N, C)`."""
     return pixel_nats(model, images, labels).mean((2, 3)) / math.log(2)

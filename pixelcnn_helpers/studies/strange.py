@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from ..checks import check_images, check_int, require
 from ..data import load_digits
-from .datasets import load_photo_patches
+from .datasets import VALIDATION, load_photo_patches
 
 FONTS = (  # of those that matplotlib brings
     "DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSansMono", "DejaVuSerif", "DejaVuSerif-Italic",
@@ -72,7 +72,8 @@ def strange_images(digits: torch.Tensor, seed: int = 0) -> dict[str, torch.Tenso
     occluded[:, :, 7:21, 7:21] = 0
     small = (load_digits()[0].float() * (255 / 16))[torch.arange(count) % 1797]
     enlarged = F.pad(F.interpolate(small, (20, 20), mode="bilinear").round().to(torch.uint8), (4, 4, 4, 4))
-    patches = load_photo_patches(28, 256, seed).train[:7500].float().mean(1, keepdim=True).round().to(torch.uint8)
+    photos = load_photo_patches(28, 256, seed).train[:-VALIDATION].float()
+    patches = photos.mean(1, keepdim=True).round().to(torch.uint8)
     return {
         "small digits, enlarged": enlarged,
         "letters": letters(count, seed)[0],

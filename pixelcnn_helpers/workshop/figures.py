@@ -224,7 +224,7 @@ def draw_colour() -> tuple[Figure, str]:
     known = test[[1, 6, 17, 21, 30, 38, 61, 66, 73, 78, 82, 87]]
     upper = torch.zeros(16, 16, dtype=torch.bool)
     upper[:8] = True
-    # other noise than in the notebook itself; nothing was chosen by hand
+    # the real patches were picked by hand to show something; what is drawn was not
     sheet = [known, sample(model, 12, seed=200), torch.where(upper, known, model.levels - 1)]
     sheet.append(sample(model, 12, known=(known, upper), seed=200))
     names = ["real patches", "drawn", "upper halves", "completed"]

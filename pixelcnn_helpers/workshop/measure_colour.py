@@ -17,7 +17,7 @@ from ..studies.colour import BlindToOwnPixel, SeparateChannels, channel_bits, wi
 from ..studies.datasets import VALIDATION, colour_digits, load_dataset, load_photo_patches, relit
 from ..studies.intervals import half_width
 from ..studies.records import live_weights
-from ..training import fit
+from ..training import History, fit
 from .resumable import Runs
 
 SEEDS = (0, 1, 2)
@@ -30,7 +30,7 @@ ARMS: dict[str, tuple[Callable, int]] = {  # network, features: as many weights 
     "B→G→R": (GatedPixelCNN, 36),
 }
 SAMPLES = 24
-MIXTURES, HEAD_EPOCHS = (1, 2, 5, 10), 1
+MIXTURES = (1, 2, 5, 10)
 
 
 @dataclass
@@ -52,13 +52,13 @@ def measure_colour() -> dict:
     best on validation images. R→G→B is also trained on the patches as they are, not relit.
     """
     runs = Runs("colour")
-    patches, green = photographs(), photographs(levels=256, channels=slice(1, 2), size=8)
+    patches, green = photographs(), photographs(levels=256, channels=slice(1, 2), size=8, epochs=1)
     plain = replace(patches, train=quantize(patches.train, LEVELS), augment=None)
     found = {
         "batch_size": BATCH, "learning_rate": RATE, "seeds": list(SEEDS), "levels": LEVELS, "shape": SHAPE,
         "data": {"photographs": orders(runs, "photographs", patches), "digits": orders(runs, "digits", digits())},
         "not_relit": seeds_of(runs, "photographs as they are, R→G→B", partial(one_arm, "R→G→B", plain))["by_seed"],
-        "heads": {"epochs": HEAD_EPOCHS, "levels": 256, "networks": [
+        "heads": {"epochs": green.epochs, "levels": 256, "networks": [
             {"mixtures": number} | seeds_of(runs, f"{number} mixtures", partial(one_head, number, green))
             for number in (0, *MIXTURES)
         ]},
@@ -96,13 +96,13 @@ def seeds_of(runs: Runs, key: str, work: Callable[[int], dict]) -> dict:
     return together
 
 
-def photographs(levels: int = LEVELS, channels: slice = slice(None), size: int = 16) -> Task:
+def photographs(levels: int = LEVELS, channels: slice = slice(None), size: int = 16, epochs: int = 3) -> Task:
     """Patches, relit in training. A block is a row of the test part: the patches beside one another."""
     data = load_photo_patches(size, levels=256)
     train, validation = data.train[:-VALIDATION, channels], data.train[-VALIDATION:, channels]
     validation, test = quantize(validation, levels), quantize(data.test[:, channels], levels)
     rows = len(test) // (64 // size)
-    return Task(train, validation, test, 3, rows, lambda images, draw: quantize(relit(images, draw), levels))
+    return Task(train, validation, test, epochs, rows, lambda images, draw: quantize(relit(images, draw), levels))
 
 
 def digits() -> Task:
@@ -120,13 +120,14 @@ def one_arm(arm: str, task: Task, seed: int) -> dict:
     kind, features = ARMS[arm]
     torch.manual_seed(seed)
     model = kind(channels=3, levels=LEVELS, features=features, **SHAPE)
-    turned = (lambda images: images.flip(1)) if arm == "B→G→R" else (lambda images: images)
-    history = fit(
-        model, turned(task.train), epochs=task.epochs, batch_size=BATCH, learning_rate=RATE, seed=seed,
-        augment=task.augment, validation=(turned(task.validation), None), progress=False,
-    )
-    bits = turned(channel_bits(model.cpu(), turned(task.test)))
-    samples = turned(sample(model, SAMPLES, method="cached" if kind is GatedPixelCNN else "guess"))
+    turned = arm == "B→G→R"
+    if turned:  # the network's first channel holds blue
+        train, validation, test = (images.flip(1) for images in (task.train, task.validation, task.test))
+        task = replace(task, train=train, validation=validation, test=test)
+    history = learn(model, task, seed)
+    bits = channel_bits(model, task.test)
+    samples = sample(model, SAMPLES, method="cached" if kind is GatedPixelCNN else "guess")
+    bits, samples = (bits.flip(1), samples.flip(1)) if turned else (bits, samples)
     return {
         "weights": live_weights(model), "seconds": history.seconds[-1], "bits_per_dim": bits.mean().item(),
         "bits": bits.tolist(), "samples": samples,
@@ -139,9 +140,16 @@ def one_head(mixtures: int, task: Task, seed: int) -> dict:
     model = GatedPixelCNN(levels=256, features=24, **SHAPE | {"embedding": 16})
     if mixtures:
         with_logistic_head(model, mixtures)
-    fit(
-        model, task.train, epochs=HEAD_EPOCHS, batch_size=BATCH, learning_rate=RATE, seed=seed, augment=task.augment,
+    learn(model, task, seed)
+    weights = sum(weight.numel() for weight in model.head.parameters())
+    return {"head_weights": weights, "bits_per_dim": bits_per_dim(model, task.test)}
+
+
+def learn(model, task: Task, seed: int) -> History:
+    """Train a network on a task as all are trained, and leave it on the CPU."""
+    history = fit(
+        model, task.train, epochs=task.epochs, batch_size=BATCH, learning_rate=RATE, seed=seed, augment=task.augment,
         validation=(task.validation, None), progress=False,
     )
-    weights = sum(weight.numel() for weight in model.head.parameters())
-    return {"head_weights": weights, "bits_per_dim": bits_per_dim(model.cpu(), task.test)}
+    model.cpu()
+    return history

@@ -23,9 +23,9 @@ class Runs:
     def result(self, key: str, work: Callable[[], object]):
         """What `work()` returned for this key, as JSON (images are `packed`); a new result is written at once."""
         if key not in self.found:
-            self.found[key] = work()
-            write_atomically(self.path, json.dumps(self.found, default=packed))
-            self.found = json.loads(self.path.read_text(encoding="utf-8"))
+            text = json.dumps(self.found | {key: work()}, default=packed)
+            write_atomically(self.path, text)
+            self.found = json.loads(text)
         return self.found[key]
 
     def remove(self) -> None:
