@@ -24,7 +24,7 @@ from pixelcnn_helpers import (
     soft_label,
 )
 from pixelcnn_helpers.data import SAMPLE
-from pixelcnn_helpers.studies.datasets import bernoulli, load_dataset, rotated
+from pixelcnn_helpers.studies.datasets import bernoulli, load_dataset, mutated, rotated
 from pixelcnn_helpers.studies.mnist import data_folder
 
 REAL = pathlib.Path(__file__).parents[2] / "shared" / "data"
@@ -444,6 +444,20 @@ def test_bernoulli(dtype):
     assert (share[0], share[-1]) == (0, 1)
     assert ((share - wanted).abs() <= 4 * (wanted * (1 - wanted) / 40000).sqrt()).all()
     assert 0 < share[1] < share[-2] < 1
+
+
+def test_mutated_values_are_uniform_and_so_many():
+    images = torch.full((50, 1, 28, 28), 3, dtype=torch.uint8)
+    found = mutated(images, 0.5, 8, torch.Generator().manual_seed(0))
+    assert found.dtype == torch.uint8 and found.shape == images.shape
+    shares = found.flatten().bincount(minlength=8) / found.numel()
+    expected = torch.full((8,), 0.5 / 8)
+    expected[3] += 0.5
+    assert torch.allclose(shares, expected, atol=0.01)
+    assert torch.equal(mutated(images, 0, 8), images)
+    for share in (-0.1, 1.1):
+        with pytest.raises(ValueError, match="share must be"):
+            mutated(images, share, 8)
 
 
 def test_bernoulli_wants_grey_levels():

@@ -175,6 +175,20 @@ def bernoulli(images: torch.Tensor, generator: torch.Generator | None = None) ->
     return torch.bernoulli(images.float() / 255, generator=generator).to(torch.uint8)
 
 
+def mutated(images: torch.Tensor, share: float, levels: int, generator: torch.Generator | None = None) -> torch.Tensor:
+    """Each value drawn anew with probability `share`, uniformly from all levels (so that some stay as they were).
+
+    images: integers `(N, C, H, W)` in `0 … levels-1`; returns the same type and shape.
+    Source: Ren et al. 2019, arXiv 1906.02845, section 3.
+    """
+    check_images(images, levels)
+    _check_generator(generator)
+    share, where = check_number("share", share), {"device": images.device, "generator": generator}
+    require(0 <= share <= 1, "share", "be in 0 … 1", share)
+    anew = torch.randint(levels, images.shape, **where).to(images.dtype)
+    return torch.where(torch.rand(images.shape, **where) < share, anew, images)
+
+
 def relit(images: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
     """Each photograph's patch mirrored or not, brighter or darker by a quarter, and tinted by a twentieth, at random.
 

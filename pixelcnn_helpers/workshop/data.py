@@ -1,4 +1,4 @@
-"""A data set as a recipe's network sees it: levels, drawn pixels, rotation, label rows."""
+"""A data set as a recipe's network sees it: levels, drawn or mutated pixels, rotation, label rows."""
 
 from __future__ import annotations
 
@@ -6,20 +6,25 @@ import torch
 from torch.nn import functional as F
 
 from ..data import quantize
-from ..studies.datasets import bernoulli, relit, rotated
+from ..studies.datasets import bernoulli, mutated, relit, rotated
 from .recipes import Recipe
 
 
 def as_seen(recipe: Recipe, images: torch.Tensor, levels: int, generator: torch.Generator | None = None):
-    """Images as the recipe's network sees them: fewer levels, or drawn in black and white (by a fixed seed if None)."""
+    """Images as the recipe's network sees them: fewer levels, perhaps mutated, or drawn in black and white.
+
+    generator: None draws by a fixed seed.
+    """
+    generator = generator or torch.Generator().manual_seed(0)
     if recipe.drawn:
-        return bernoulli(quantize(images, 256, levels), generator or torch.Generator().manual_seed(0))
-    return quantize(images, recipe.config["levels"], levels)
+        return bernoulli(quantize(images, 256, levels), generator)
+    images = quantize(images, recipe.config["levels"], levels)
+    return mutated(images, recipe.mutated, recipe.config["levels"], generator) if recipe.mutated else images
 
 
 def augmentation(recipe: Recipe, levels: int):
     """What redraws a batch for `fit`, or None: turned or relit in full resolution, then as the network sees it."""
-    if not (recipe.rotation or recipe.drawn or recipe.relit):
+    if not (recipe.rotation or recipe.drawn or recipe.relit or recipe.mutated):
         return None
 
     def augment(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

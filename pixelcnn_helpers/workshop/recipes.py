@@ -14,9 +14,10 @@ class Recipe:
     data: a name that `load_dataset` knows. held_out: so many training images, the last ones, are not trained on; they
     decide which epoch of a PixelCNN is kept (a classifier keeps its last).
     Anew in every epoch: rotation: each image is rotated by up to so many degrees. drawn: pixels are drawn as
-    Bernoulli(x/255). relit: patches of photographs are mirrored, and made brighter or darker.
+    Bernoulli(x/255). relit: patches of photographs are mirrored, and made brighter or darker. mutated: each value is
+    drawn anew, uniformly, with this probability.
     patience: stop after so many epochs without a better one (0: never). optimizer, compile: see `fit`.
-    Classifiers take AdamW, and neither drawn nor relit nor patience nor compile.
+    Classifiers take AdamW, and neither drawn nor relit nor mutated nor patience nor compile.
     start: the name of a network that ships, for the initial weights. labels: "classes"; "softened", probabilities of
     `teacher-mnist` at a temperature of 4; or "self-taught", see `self_taught`, with its `rounds` and `wanted`.
     """
@@ -33,6 +34,7 @@ class Recipe:
     rotation: float = 0.0
     drawn: bool = False
     relit: bool = False
+    mutated: float = 0.0
     patience: int = 0
     compile: bool = True
     start: str = ""
@@ -64,6 +66,7 @@ RECIPES = {
         "GatedPixelCNN", two_stacks(classes=10, embedding=0), start="conditional-mnist", labels="self-taught",
         rounds=4, wanted=400, epochs=1, learning_rate=1.5e-3, **OLD,
     ),
+    "background-mnist": Recipe("GatedPixelCNN", two_stacks(), epochs=2, seed=3, mutated=0.2),
     "pixelcnn-mnist": Recipe("PixelCNN", {"levels": 256}, **OLD),
     "gated-mnist": Recipe("GatedPixelCNN", two_stacks(features=64, levels=256, embedding=0), **OLD),
     "gated-binary-mnist": Recipe("GatedPixelCNN", two_stacks(levels=2, embedding=0), epochs=6, drawn=True, **OLD),

@@ -134,8 +134,9 @@ def trained(model, recipe: Recipe, data: Dataset, checkpoint: Path):
     options |= {"seed": recipe.seed}
     if isinstance(model, Classifier):
         plain = recipe.optimizer == "adamw" and recipe.labels == "classes"
-        if recipe.drawn or recipe.relit or recipe.patience or recipe.compile or not plain:
-            needs = "optimizer=adamw, drawn=false, relit=false, patience=0, compile=false and labels=classes"
+        changes = recipe.drawn or recipe.relit or recipe.mutated
+        if changes or recipe.patience or recipe.compile or not plain:
+            needs = "optimizer=adamw, drawn=false, relit=false, mutated=0, patience=0, compile=false and labels=classes"
             raise ValueError(f"a classifier's recipe needs {needs}")
         held = data.train[split:], data.train_classes[split:]
         try:
@@ -153,7 +154,7 @@ def trained(model, recipe: Recipe, data: Dataset, checkpoint: Path):
     options |= {"optimizer": recipe.optimizer}
     if recipe.labels != "classes":
         if augment or labels is None or recipe.data != "mnist" or not recipe.start:
-            needs = "data=mnist, a network with classes and a start, rotation=0, drawn=false and relit=false"
+            needs = "data=mnist, a network with classes and a start, rotation=0, drawn=false, relit=false and mutated=0"
             raise ValueError(f"labels={recipe.labels} needs {needs}")
         teacher = reader_for(model)
         if recipe.labels == "self-taught":
