@@ -62,16 +62,25 @@ def bits_per_dim(model, images, labels=None, batch_size=None) -> float:
     return nats(model, images, labels, batch_size).mean().item() / (images[0].numel() * math.log(2))
 
 
+def class_nats(model, images, batch_size=None) -> torch.Tensor:
+    """Nats of each image under every class, -log p(x|c): float64 `(N, classes)`, on the CPU.
+
+    images: integers `(N, C, H, W)`. It takes one pass over the images for each class. Raises ValueError for a model
+    without classes, and otherwise what `nats` raises.
+    """
+    rows = torch.eye(check_classes(model, wanted="choose among"), dtype=torch.float32)
+    check_images(images, model.levels, model.channels)
+    return torch.stack([nats(model, images, row.expand(len(images), -1), batch_size) for row in rows], 1)
+
+
 def class_posterior(model, images, batch_size=None) -> torch.Tensor:
     """The model as a Bayes classifier: log p(x|c) for every class c, and from them p(c|x) with equal priors.
 
     images: integers `(N, C, H, W)`. Returns probabilities `(N, classes)`, float64, on the CPU: the softmax of the log
-    likelihoods. It takes one pass over the images for each class.
+    likelihoods that `class_nats` finds.
     Raises ValueError for a model without classes, and for an image that is impossible under every class.
     """
-    rows = torch.eye(check_classes(model, wanted="choose among"), dtype=torch.float32)
-    check_images(images, model.levels, model.channels)
-    found = torch.stack([nats(model, images, row.expand(len(images), -1), batch_size) for row in rows], 1)
+    found = class_nats(model, images, batch_size)
     if found.isinf().all(1).any():
         raise ValueError("images must be possible under some class, got one of probability 0 under every class")
     return (-found).softmax(1)

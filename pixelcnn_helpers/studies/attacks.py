@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from ..checks import check_int, check_number, check_positive, require
+from ..checks import check_int, check_model, check_number, check_positive, require
+from ..data import quantize
 from ..models import AutoregressiveModel, device_of, evaluating
 from .judges import Classifier, check_floats
 
@@ -19,20 +20,19 @@ def fgsm(classifier: Classifier, images: torch.Tensor, classes: torch.Tensor, st
     check_number("strength", strength)
     x, classes = _checked(classifier, images, classes)
     with evaluating(classifier):
-        gradient = _gradient(lambda x: F.cross_entropy(classifier(x), classes, reduction="sum"), x)
+        _, gradient = _gradient(lambda x: F.cross_entropy(classifier(x), classes, reduction="none"), x)
     return (x + strength * gradient.sign()).clamp(0, 1).to(images)
 
 
 def pgd(
     classifier: Classifier, images: torch.Tensor, classes: torch.Tensor, strength: float, steps: int = 20,
-    seed: int = 0, guard: AutoregressiveModel | None = None, allowed: float = 0.0, weight: float = 1.0,
+    seed: int = 0, levels: int | None = None,
 ) -> torch.Tensor:  # fmt: skip
-    """Many small steps of FGSM from a random place, never further than `strength` from the image.
+    """Many small steps of FGSM from a random place, never further than `strength` from the image; the best is returned.
 
     images, classes, strength: as for `fgsm`. Each step moves a pixel by 2.5 · strength / steps.
-    guard: a one-channel network without classes whose nats the attack also lowers, as far as they are above `allowed`;
-    weight: what one of these nats is worth in nats of the classifier's loss. The nats are those of `relaxed_nats`, so
-    count every attack again on quantized images.
+    levels: None, or how many levels images are rounded to before the classifier sees them. Losses and gradients are
+    then those of the rounded image, as if rounding changed nothing (Athalye et al. 2018, arXiv 1802.00420, BPDA).
     Returns floats in 0 … 1.
     Source: Madry et al. 2018, Towards Deep Learning Models Resistant to Adversarial Attacks, arXiv 1706.06083.
     """
@@ -42,17 +42,62 @@ def pgd(
     start = torch.rand(original.shape, generator=generator).to(original) * 2 - 1
     low, high = (original - strength).clamp(min=0), (original + strength).clamp(max=1)
     x = (original + strength * start).clamp(low, high)
+    best, most = x, torch.full((len(x),), -torch.inf).to(x)
+    with evaluating(classifier):
+        for _ in range(steps + 1):
+            seen = x if levels is None else _seen(x, levels)
+            losses, gradient = _gradient(lambda x: F.cross_entropy(classifier(x), classes, reduction="none"), seen)
+            better = losses > most
+            best, most = torch.where(better.view(-1, 1, 1, 1), x, best), torch.where(better, losses, most)
+            x = (x + 2.5 * strength / steps * gradient.sign()).clamp(low, high)
+    return best.to(images)
 
-    def gained(x):
-        loss = F.cross_entropy(classifier(x), classes, reduction="sum")
-        if guard is not None:
-            loss = loss - weight * (relaxed_nats(guard, x) - allowed).clamp(min=0).sum()
-        return loss
 
-    with evaluating(classifier), evaluating(classifier if guard is None else guard):
-        for _ in range(steps):
-            x = (x + 2.5 * strength / steps * _gradient(gained, x).sign()).clamp(low, high)
-    return x.to(images)
+def evade(
+    classifier: Classifier, guard: AutoregressiveModel, images: torch.Tensor, classes: torch.Tensor, strength: float,
+    steps: int = 100,
+) -> torch.Tensor:  # fmt: skip
+    """An attack on a classifier and on a guard, together: fooled at as few nats as possible.
+
+    guard: a one-channel network without classes. Both see images rounded to its levels. images, classes, strength: as
+    for `fgsm`. While the classifier is right, a step raises its loss; once it is wrong, a step lowers the guard's nats.
+    A step moves the pixel with the largest gradient by strength / 4, and the others in proportion: a sign, as in `pgd`,
+    would move every pixel of the background as well, which costs thousands of nats. Gradients go through the rounding
+    as in `pgd`; those of the nats are `relaxed_nats`'.
+    Returns floats in 0 … 1: of the places where the classifier was wrong, the one with the fewest nats, or the image as
+    it was.
+    Source: Bryniarski et al. 2022, Evading Adversarial Example Detection Defenses with Orthogonal Projected Gradient
+    Descent, arXiv 2106.15023, selective gradients.
+    """
+    strength, steps = check_positive("strength", strength), check_int("steps", steps, 1)
+    check_model(guard, wanted="guard a classifier")
+    x, classes = _checked(classifier, images, classes)
+    low, high = (x - strength).clamp(min=0), (x + strength).clamp(max=1)
+    best, fewest = x, torch.full((len(x),), torch.inf).to(x)
+    with evaluating(classifier), evaluating(guard):
+        for _ in range(steps + 1):
+            seen = _seen(x, guard.levels)
+            _, up = _gradient(lambda x: F.cross_entropy(classifier(x), classes, reduction="none"), seen)
+            costs, down = _gradient(lambda x: relaxed_nats(guard, x), seen)
+            with torch.no_grad():
+                fooled = classifier(seen).argmax(1) != classes
+            better = fooled & (costs < fewest)
+            best, fewest = torch.where(better.view(-1, 1, 1, 1), x, best), torch.where(better, costs, fewest)
+            step = torch.where(fooled.view(-1, 1, 1, 1), -down, up)
+            step = step * torch.where(step > 0, x < high, x > low)  # what cannot move further does not count
+            step = step / step.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-20)
+            x = (x + strength / 4 * step).clamp(low, high)
+    return best.to(images)
+
+
+def _seen(x: torch.Tensor, levels: int) -> torch.Tensor:
+    """Floats in 0 … 1, rounded to so many levels."""
+    return rounded(x, levels).to(x) / (levels - 1)
+
+
+def rounded(images: torch.Tensor, levels: int) -> torch.Tensor:
+    """Floats in 0 … 1 as integers in `0 … levels-1`, by way of the 256 levels of a file."""
+    return quantize((images * 255).round().to(torch.uint8), levels)
 
 
 def relaxed_nats(model: AutoregressiveModel, images: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
@@ -81,9 +126,10 @@ def _checked(classifier, images, classes) -> tuple[torch.Tensor, torch.Tensor]:
     return images.detach().to(device_of(classifier)), classes.to(device_of(classifier))
 
 
-def _gradient(loss, x: torch.Tensor) -> torch.Tensor:
-    """The gradient of a loss towards its input; weights receive none."""
+def _gradient(loss, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What `loss(x)` is for each image, `(N,)`, and its gradient towards its own image; weights receive none."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        (found,) = torch.autograd.grad(loss(x), x)
-    return found
+        losses = loss(x)
+        (gradient,) = torch.autograd.grad(losses.sum(), x)
+    return losses.detach(), gradient

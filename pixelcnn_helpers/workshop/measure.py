@@ -14,8 +14,10 @@ from ..checkpoint import write_atomically
 from ..training import get_accelerator
 from .hardware import hardware, versions
 from .measure_between import measure_between
+from .measure_codec import measure_codec
 from .measure_colour import measure_colour
 from .measure_equal_time import measure_equal_time
+from .measure_likelihood import measure_likelihood
 from .measure_optimizers import measure_optimizers
 from .measure_reach import measure_reach
 from .measure_records import measure_records
@@ -24,6 +26,7 @@ from .packing import packed
 MAKERS = {
     "reach": measure_reach, "equal-time": measure_equal_time, "between": measure_between,
     "optimizers": measure_optimizers, "records": measure_records, "colour": measure_colour,
+    "likelihood": measure_likelihood, "codec": measure_codec,
 }
 
 

@@ -1,0 +1,243 @@
+"""`measure likelihood`: what the likelihood of digits is good for, away from digits."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import torch
+from torch.nn import functional as F
+
+from ..data import quantize
+from ..likelihood import class_nats, nats
+from ..pretrained import load_pretrained
+from ..studies.attacks import evade, fgsm, pgd, rounded
+from ..studies.datasets import Dataset, load_dataset, moved, mutated
+from ..studies.judges import class_probabilities
+from ..studies.scores import NETWORKS, scores
+from ..studies.strange import auroc, strange_images
+from ..studies.uncertainty import calibration, risk_by_coverage
+from .resumable import Runs
+
+LEVELS = 8
+HELD_OUT = 2000  # training images that no network was trained on
+REAL, STRANGE, SHIFTED, ATTACKED = 1000, 400, 1000, 50  # images of each kind
+FALSE_ALARMS = 0.05
+STRENGTHS = (0.05, 0.1, 0.15, 0.2, 0.3)
+COSTLIEST = 20  # training images of each class
+BAYES, COOLED = "Bayes' rule", "Bayes' rule, cooled"
+TEMPERATURES = [1.15**power for power in range(40)]  # 1 … 233
+
+
+def measure_likelihood() -> dict:
+    """All parts, one after the other; what a stopped measurement has finished is not done again.
+
+    Thresholds, usual nats and the temperature come from held-out training images. All images have 8 levels.
+    """
+    data, runs = load_dataset("mnist"), Runs("likelihood")
+    networks = {name: load_pretrained(name)[0] for name in NETWORKS}
+    parts = {"strange": strange, "attacks": attacks, "uncertainty": uncertainty, "outliers": outliers}
+    found = {name: runs.result(name, partial(part, networks, data)) for name, part in parts.items()}
+    runs.remove()
+    return {"levels": LEVELS, "held_out": HELD_OUT, **found}
+
+
+def held_out(data: Dataset, count: int) -> torch.Tensor:
+    """So many of the held-out training images, evenly chosen, with 8 levels."""
+    return quantize(data.train[-HELD_OUT:][:: HELD_OUT // count], LEVELS)
+
+
+def strange(networks: dict, data: Dataset) -> dict:
+    """For each score and kind: the area under the curve, and the share that a threshold from training data finds.
+
+    The threshold of a score is passed by 5 % of the held-out training images.
+    """
+    neutral, known = networks["neutral-mnist"], held_out(data, REAL)
+    usual = nats(neutral, known).mean().item()
+    on_known = scores(networks, known, usual)
+    on_real = scores(networks, quantize(data.test[:: len(data.test) // REAL], LEVELS), usual)
+    thresholds = {name: values.quantile(1 - FALSE_ALARMS).item() for name, values in on_known.items()}
+    others = strange_images(data.test[1 :: len(data.test) // STRANGE])
+    found = {name: scores(networks, quantize(images, LEVELS), usual) for name, images in others.items()}
+    return {
+        "real_images": REAL, "strange_images": STRANGE, "usual": usual,
+        "thresholds": thresholds,
+        "false_alarms": {name: above(on_real[name], thresholds[name]) for name in thresholds},
+        "nats": {"real digits": spread(on_real["nats"])} | {kind: spread(one["nats"]) for kind, one in found.items()},
+        "kinds": {
+            kind: {name: told(one[name], on_real[name], thresholds[name]) for name in one}
+            for kind, one in found.items()
+        },
+        "all": {
+            name: told(torch.cat([one[name] for one in found.values()]), on_real[name], thresholds[name])
+            for name in thresholds
+        },
+    }  # fmt: skip
+
+
+def told(values: torch.Tensor, real: torch.Tensor, threshold: float) -> dict:
+    area, half = auroc(values, real)
+    return {"auroc": area, "interval": half, "found": above(values, threshold)}
+
+
+def above(values: torch.Tensor, threshold: float) -> float:
+    return (values > threshold).double().mean().item()
+
+
+def spread(values: torch.Tensor) -> list[float]:
+    """Least, lower quartile, median, upper quartile, greatest."""
+    return values.quantile(torch.tensor([0, 0.25, 0.5, 0.75, 1], dtype=torch.float64)).tolist()
+
+
+def attacks(networks: dict, data: Dataset) -> dict:
+    """Attacks on the judge, and on judge and guard together, all counted on images rounded to 8 levels.
+
+    The guard refuses what costs more nats than 95 % of the held-out training images. Attacked are test digits that the
+    judge reads right and the guard lets pass.
+    """
+    neutral, judge = networks["neutral-mnist"], networks["judge-mnist"]
+    at_hand, known = {"neutral-mnist": neutral, "judge-mnist": judge}, nats(neutral, held_out(data, REAL))
+    usual, threshold = known.mean().item(), known.quantile(1 - FALSE_ALARMS).item()
+    images, classes = data.test[3::20] / 255, data.test_classes[3::20]
+    clean = rounded(images, LEVELS)
+    right = class_probabilities(judge, clean, LEVELS).argmax(1) == classes
+    costs = nats(neutral, clean)
+    chosen = (right & (costs <= threshold)).nonzero()[:ATTACKED, 0]
+    images, classes = images[chosen], classes[chosen]
+    on_clean = scores(at_hand, clean[chosen], usual)
+
+    def counted(attacked):
+        seen = rounded(attacked, LEVELS)
+        fooled = class_probabilities(judge, seen, LEVELS).argmax(1) != classes
+        on_seen = scores(at_hand, seen, usual)
+        passed = on_seen["nats"] <= threshold
+        return {
+            "fooled": share(fooled), "nats": on_seen["nats"].mean().item(),
+            "auroc": {name: auroc(on_seen[name], on_clean[name]) for name in on_seen},
+            "refused": share(~passed), "fooled_and_passed": share(fooled & passed),
+            "right_of_passed": share(~fooled[passed]) if passed.any() else None,
+        }  # fmt: skip
+
+    found = {"fgsm": [], "pgd": [], "both": []}
+    for strength in STRENGTHS:
+        found["fgsm"].append(counted(fgsm(judge, images, classes, strength)))
+        found["pgd"].append(counted(pgd(judge, images, classes, strength, levels=LEVELS)))
+        found["both"].append(counted(evade(judge, neutral, images, classes, strength)))
+        print(f"attacks of strength {strength}: {[one[-1]['fooled_and_passed'] for one in found.values()]}", flush=True)
+    example = shown(networks, images, classes)
+    return {
+        "images": len(images), "strengths": list(STRENGTHS), "threshold": threshold,
+        "clean_nats": on_clean["nats"].mean().item(), "example": example, **found,
+    }  # fmt: skip
+
+
+def shown(networks: dict, images: torch.Tensor, classes: torch.Tensor, strength: float = 0.3) -> dict:
+    """Five digits as they were, attacked on the judge, and on judge and guard, with votes and nats of each."""
+    neutral, judge = networks["neutral-mnist"], networks["judge-mnist"]
+    images, classes = images[:5], classes[:5]
+    rows = [images, pgd(judge, images, classes, strength, levels=LEVELS)]
+    rows.append(evade(judge, neutral, images, classes, strength))
+    seen = torch.cat([rounded(row, LEVELS) for row in rows])
+    votes = class_probabilities(judge, seen, LEVELS).argmax(1)
+    return {"strength": strength, "images": seen, "votes": votes.tolist(), "nats": nats(neutral, seen).tolist()}
+
+
+def share(which: torch.Tensor) -> float:
+    return which.double().mean().item()
+
+
+def uncertainty(networks: dict, data: Dataset) -> dict:
+    """The judge and Bayes' rule on clean and on shifted digits: how often right, how sure, and what surprise adds.
+
+    Bayes' rule is also given a temperature, which divides all nats; held-out training images choose it by their
+    cross-entropy.
+    """
+    neutral, conditional, judge = (networks[name] for name in ("neutral-mnist", "conditional-mnist", "judge-mnist"))
+    known, known_classes = held_out(data, REAL), data.train_classes[-HELD_OUT:][:: HELD_OUT // REAL]
+    by_class = class_nats(conditional, known)
+    losses = [F.cross_entropy(-by_class / t, known_classes).item() for t in TEMPERATURES]
+    temperature = TEMPERATURES[losses.index(min(losses))]
+    step = len(data.test) // SHIFTED
+    images, classes = data.test[2::step], data.test_classes[2::step]
+    found = {}
+    for name, seen in shifted(images).items():
+        costs, by_class = nats(neutral, seen), class_nats(conditional, seen)
+        votes = class_probabilities(judge, seen, LEVELS).double()
+        shares = {"judge": votes, BAYES: (-by_class).softmax(1), COOLED: (-by_class / temperature).softmax(1)}
+        found[name] = {who: answers(one, classes, costs) for who, one in shares.items()}
+        print(f"{name}: judge {found[name]['judge']['right']:.3f}, Bayes {found[name][BAYES]['right']:.3f}", flush=True)
+    return {"images": len(images), "temperature": temperature, "kinds": found}
+
+
+def shifted(images: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Test digits as they are and shifted away from what classifiers were trained on, all with 8 levels."""
+    count, draw = len(images), torch.Generator().manual_seed(0)
+    side = torch.randint(2, (count,), generator=draw) * 2.0 - 1
+    zero, one = torch.zeros(count), torch.ones(count)
+
+    def change(angle=zero, scale=one, across=zero, down=zero):
+        return quantize(moved(images.float(), angle, scale, across, down).round().to(torch.uint8), LEVELS)
+
+    clean = quantize(images, LEVELS)
+    return {
+        "clean": clean,
+        "turned by 30°": change(angle=side * math.radians(30)),
+        "moved by 4 pixels": change(across=side * 4 / 14),
+        "smaller by a third": change(scale=one * 1.5),
+        "a tenth of the pixels redrawn": mutated(clean, 0.1, LEVELS, draw),
+    }
+
+
+def answers(probabilities: torch.Tensor, classes: torch.Tensor, costs: torch.Tensor) -> dict:
+    """One classifier's answers: right, calibrated, and how the error falls when the least sure are left out.
+
+    risk: at coverages of 5, 10 … 100 %, by the classifier's own confidence, and by the nats of "neutral-mnist".
+    """
+    confidence, answer = probabilities.max(1)
+    right = answer == classes
+    bins = calibration(confidence, right)
+    cuts = [round(len(right) * percent / 100) - 1 for percent in range(5, 101, 5)]
+    risks = {"own": risk_by_coverage(confidence, right), "surprise": risk_by_coverage(-costs, right)}
+    n, wrong = len(right), 1 - right.double().mean().item()
+    return {
+        "right": 1 - wrong, "interval": 1.96 * math.sqrt(wrong * (1 - wrong) / n),
+        "mean_confidence": confidence.mean().item(), "calibration_error": bins.error,
+        "bins": {name: getattr(bins, name).tolist() for name in ("counts", "confidence", "right")},
+        "nll": -probabilities.gather(1, classes[:, None]).clamp(min=1e-300).log().mean().item(),
+        "risk": {name: risk[cuts].tolist() for name, risk in risks.items()},
+        "area": {name: risk.mean().item() for name, risk in risks.items()},
+    }  # fmt: skip
+
+
+def outliers(networks: dict, data: Dataset) -> dict:
+    """The costliest training digits of each class, and those to which their own label does not help.
+
+    nats: under "neutral-mnist". label_costs: nats under the own class in "conditional-mnist", less those. Both networks
+    were trained on these very images, all but the last 2,000.
+    """
+    images = quantize(data.train, LEVELS)
+    labels = F.one_hot(data.train_classes, 10).float()
+    costs = nats(networks["neutral-mnist"], images)
+    label_costs = nats(networks["conditional-mnist"], images, labels) - costs
+    votes = class_probabilities(networks["judge-mnist"], images, LEVELS)
+    misread = votes.argmax(1) != data.train_classes
+    ink = images.flatten(1).double().mean(1) / (LEVELS - 1)
+    ranks = ink.argsort().argsort().double() / len(ink)  # 0 … 1
+
+    def about(chosen):
+        return {
+            "images": images[chosen], "nats": costs[chosen].tolist(), "label_costs": label_costs[chosen].tolist(),
+            "classes": data.train_classes[chosen].tolist(), "votes": votes[chosen].argmax(1).tolist(),
+            "misread": share(misread[chosen]), "thick": share(ranks[chosen] > 0.95), "places": chosen.tolist(),
+        }  # fmt: skip
+
+    def top(values):
+        rows = [(data.train_classes == digit).nonzero()[:, 0] for digit in range(10)]
+        return torch.cat([row[values[row].topk(COSTLIEST).indices] for row in rows])
+
+    return {
+        "training_images": len(images), "misread": share(misread),
+        "correlation_with_ink": torch.corrcoef(torch.stack([costs, ink]))[0, 1].item(),
+        "costliest": about(top(costs)),
+        "worst_labels": about(label_costs.topk(2 * COSTLIEST).indices),
+    }  # fmt: skip
