@@ -109,6 +109,21 @@ def one_hot(classes, count=3) -> torch.Tensor:
     return nn.functional.one_hot(torch.as_tensor(classes), count).float()
 
 
+ALSO_ON_COLAB = {"09_likelihood_at_work": "constriction"}  # what a notebook needs and Colab lacks
+
+
+def set_up_cell(name: str, address: str) -> str:
+    """The set-up cell of a notebook, the same in all but for its name and what it installs on Colab."""
+    extra = ALSO_ON_COLAB.get(name)
+    helpers, package = ("the helpers alone", "") if extra is None else (f"the helpers and {extra}", f" {extra}")
+    return f"""# On Colab this installs {helpers}; elsewhere it does nothing.
+if "google.colab" in str(get_ipython()):
+    %pip install -q --no-deps "git+https://github.com/{address}"{package}
+import pixelcnn_helpers as pch
+
+pch.start("{name}")"""
+
+
 def integers(shape, levels, seed=0) -> torch.Tensor:
     return torch.randint(levels, shape, generator=torch.Generator().manual_seed(seed))
 

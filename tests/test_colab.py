@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from conftest import set_up_cell
 
 from pixelcnn_helpers import __main__
 from pixelcnn_helpers.workshop import colab
@@ -17,14 +18,6 @@ from pixelcnn_helpers.workshop import colab
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 needs_git = pytest.mark.skipif(not shutil.which("git"), reason="no git on this machine")
-
-SET_UP = """# On Colab this installs the helpers alone; elsewhere it does nothing.
-if "google.colab" in str(get_ipython()):
-    %pip install -q --no-deps "git+https://github.com/{address}"
-import pixelcnn_helpers as pch
-
-pch.start("{name}")"""
-
 
 # The set-up cell
 
@@ -162,7 +155,7 @@ def check(tree: Path, address: str) -> None:
         text = path.read_text(encoding="utf-8")
         page = nbformat.reads(text, as_version=4)
         title, set_up = page.cells[:2]
-        assert set_up.source == SET_UP.format(address=address, name=path.stem)
+        assert set_up.source == set_up_cell(path.stem, address)
         *_, before, about = title.source.split("\n\n")
         assert about.startswith("About ")
         link = f"https://colab.research.google.com/github/{address}/blob/main/notebooks/{path.name}"

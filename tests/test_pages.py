@@ -7,10 +7,12 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from conftest import set_up_cell
 from nbclient.exceptions import CellExecutionError
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from pixelcnn_helpers.workshop import pages
+from pixelcnn_helpers.workshop.colab import read_address
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -118,8 +120,7 @@ def begins_as_all_do(page, path):
 
 
 def set_up(name: str) -> str:
-    first = nbformat.read(NOTEBOOKS[0], as_version=4).cells[1].source
-    return first.replace(f'pch.start("{NOTEBOOKS[0].stem}")', f'pch.start("{name}")')
+    return set_up_cell(name, read_address(FOLDER.parent))
 
 
 def has_a_title(page, path):

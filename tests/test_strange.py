@@ -6,8 +6,9 @@ import torch
 from conftest import integers, refused
 from sklearn.metrics import roc_auc_score
 
-from pixelcnn_helpers import letters, load_mnist_sample
-from pixelcnn_helpers.studies.strange import FONTS, auroc, strange_images
+from pixelcnn_helpers import Dataset, letters, load_mnist_sample
+from pixelcnn_helpers.studies import strange
+from pixelcnn_helpers.studies.strange import FONTS, auroc, more_strange_images, strange_images
 
 
 def test_letters_have_mnists_format():
@@ -79,3 +80,17 @@ def test_area_at_its_ends():
     assert auroc(low, low)[0] == 0.5
     with refused(ValueError, "real", "at least two scores"):
         auroc(low, low[:1])
+
+
+def test_more_kinds_where_they_can_be_had(monkeypatch, capsys):
+    few = Dataset("few", 256, *[integers((5, 1, 28, 28), 256), torch.zeros(5, dtype=torch.long)] * 2)
+
+    def load(name):
+        if name == "fashion":
+            raise FileNotFoundError("no network")
+        return few
+
+    monkeypatch.setattr(strange, "load_dataset", load)
+    found = more_strange_images(3)
+    assert list(found) == ["EMNIST letters"] and torch.equal(found["EMNIST letters"], few.test[:3])
+    assert capsys.readouterr().out == "Going on without Fashion-MNIST. no network\n"

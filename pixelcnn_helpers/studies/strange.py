@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from ..checks import check_images, check_int, require
 from ..data import load_digits
-from .datasets import VALIDATION, load_photo_patches
+from .datasets import VALIDATION, load_dataset, load_photo_patches
 
 FONTS = (  # of those that matplotlib brings
     "DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSansMono", "DejaVuSerif", "DejaVuSerif-Italic",
@@ -86,6 +86,20 @@ def strange_images(digits: torch.Tensor, seed: int = 0) -> dict[str, torch.Tenso
         "blank": torch.zeros_like(digits),
         "grey photographs": patches[torch.arange(count) % len(patches)],
     }
+
+
+def more_strange_images(count: int) -> dict[str, torch.Tensor]:
+    """Test images of Fashion-MNIST and EMNIST letters, as many of each: uint8 `(count, 1, 28, 28)` with 256 levels.
+
+    What is not on this machine is downloaded. Where that fails, one line says so, and the kind is left out.
+    """
+    count, found = check_int("count", count, 1), {}
+    for name, kind in (("fashion", "Fashion-MNIST"), ("emnist-letters", "EMNIST letters")):
+        try:
+            found[kind] = load_dataset(name).test[:count]
+        except FileNotFoundError as error:
+            print(f"Going on without {kind}. {error}")
+    return found
 
 
 def auroc(strange: torch.Tensor, real: torch.Tensor) -> tuple[float, float]:

@@ -15,14 +15,16 @@ from PIL import Image, PngImagePlugin
 
 from ..causality import blind_spot, receptive_field
 from ..checkpoint import write_atomically
-from ..data import load_digits
+from ..data import load_digits, load_mnist_sample, quantize
 from ..layers import MaskedConv2d, causal_mask
+from ..likelihood import pixel_nats
 from ..models import PixelCNN
 from ..page import plots
 from ..pretrained import load_pretrained
 from ..sampling import naive_sample, sample
 from ..studies.between import PAIRS, sample_between
 from ..studies.datasets import load_photo_patches
+from ..studies.strange import strange_images
 from ..training import fit
 from .places import ROOT
 
@@ -39,6 +41,7 @@ def main() -> None:
     save(pictures / "06_between_classes.png", *draw_between())
     save(pictures / "07_fast_sampling.png", *draw_cache())
     save(pictures / "08_colour.png", *draw_colour())
+    save(pictures / "09_likelihood_at_work.png", *draw_surprise())
     save(ROOT / "figures" / "pixelcnn.png", *draw_overview(model))
 
 
@@ -231,6 +234,36 @@ def draw_colour() -> tuple[Figure, str]:
     return plots.draw_images(torch.cat(sheet), model.levels, 12, names, scale=0.6), (
         "Four rows of small colour patches: twelve real ones from photographs of a palace and a dahlia, twelve drawn "
         "by a network, twelve upper halves, and the same twelve with the lower half completed."
+    )
+
+
+def draw_surprise() -> tuple[Figure, str]:
+    """Digits and what is none, cheapest first, each with its nats and with the surprise of each pixel."""
+    model, _ = load_pretrained("neutral-mnist")
+    test, classes = load_mnist_sample(train=False)
+    kinds = {"a 1": test[classes == 1][:1], "a 4": test[classes == 4][:1], "an 8": test[classes == 8][:1]}
+    strange = strange_images(test[classes == 5][:20])
+    for name, kind in (
+        ("blank", "blank"), ("a letter", "letters"), ("upside down", "upside down"), ("inverted", "inverted"),
+        ("scrambled", "scrambled"), ("noise", "noise"),
+    ):  # fmt: skip
+        kinds[name] = strange[kind][17:18]
+    images = quantize(torch.cat(list(kinds.values())), model.levels)
+    surprise = pixel_nats(model, images)
+    costs, names = surprise.flatten(1).sum(1), list(kinds)
+    figure, axes = plots.axes(2, len(names), width=9, height=2.55)
+    for column, index in zip(axes.T, costs.argsort().tolist(), strict=True):
+        colour = plots.LINES[0] if names[index].startswith(("a 1", "a 4", "an 8")) else plots.LINES[1]
+        plots.draw_sheet(column[0], images[index : index + 1], model.levels, 1)
+        column[0].set_title(names[index], color=colour, fontsize=10)
+        column[1].imshow(surprise[index, 0], cmap="magma", vmin=0, vmax=4)
+        column[1].set(xticks=[], yticks=[])
+        column[1].set_xlabel(f"{costs[index]:,.0f} nats", color=colour, fontsize=10)
+    axes[1, 0].set_ylabel("surprise", fontsize=10)
+    return figure, (
+        "Nine images, the cheapest on the left: a blank one, then digits, with a letter and a digit upside down among "
+        "them, and an inverted digit, a scrambled one and noise far above. Below each the surprise of its pixels, "
+        "bright where a stroke begins or ends, and its nats."
     )
 
 
