@@ -61,7 +61,7 @@ RECIPES = {
     "judge-mnist": Recipe("ConvClassifier", {"width": 24}, seed=41, **TO_READ),
     "teacher-mnist": Recipe("ResidualClassifier", {"width": 32}, seed=7, **TO_READ),
     "shortcut-mnist": Recipe("ShortcutPixelCNN", {"levels": 8, "features": 64, "blocks": 6, "classes": 10}, **OLD),
-    "neutral-mnist": Recipe("GatedPixelCNN", two_stacks(embedding=0), epochs=6, seed=3, **OLD),
+    "neutral-mnist": Recipe("GatedPixelCNN", two_stacks(), epochs=3, seed=3),
     "between-mnist": Recipe(
         "GatedPixelCNN", two_stacks(classes=10, embedding=0), start="conditional-mnist", labels="self-taught",
         rounds=4, wanted=400, epochs=1, learning_rate=1.5e-3, **OLD,
