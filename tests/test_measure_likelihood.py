@@ -14,7 +14,8 @@ from pixelcnn_helpers.workshop.measure import measure
 
 LEVELS = {"gated-binary-mnist": 2, "gated-mnist": 256, "pixelcnn-mnist": 256}
 FEW = {
-    "HELD_OUT": 200, "REAL": 20, "STRANGE": 10, "SHIFTED": 20, "ATTACKED": 3, "STRENGTHS": (0.1, 0.3), "COSTLIEST": 2
+    "HELD_OUT": 200, "REAL": 20, "STRANGE": 10, "SHIFTED": 20, "ATTACKED": 3, "STRENGTHS": (0.1, 0.3), "COSTLIEST": 2,
+    "DOUBTED": 10,
 }  # fmt: skip
 
 
@@ -72,9 +73,9 @@ def test_likelihood_as_told():
         assert len(plain["risk"]["surprise"]) == 20 and sum(plain["bins"]["counts"]) == 20
     outliers = found["outliers"]
     assert outliers["costliest"]["classes"] == [digit for digit in range(10) for _ in range(2)]
-    worst = outliers["worst_labels"]
-    assert worst["images"].shape == (4, 1, 28, 28)
-    assert worst["label_costs"] == sorted(worst["label_costs"], reverse=True)
+    labels = found["labels"]
+    assert labels["images"].shape == (2, 1, 28, 28) and labels["margin"] == sorted(labels["margin"], reverse=True)
+    assert all(own != other for own, other in zip(labels["classes"], labels["better"], strict=True))
     assert not list(places.CHECKPOINTS.iterdir())
 
 
@@ -142,3 +143,17 @@ def test_a_codec_that_returns_other_images_is_no_result(monkeypatch):
 )
 def test_values_in_few_bits(levels, expected):
     assert codec.in_few_bits(torch.tensor([1, 0, 1, 0, 0, 0, 0, 1]), levels) == expected
+
+
+def test_wrong_labels_are_found(data, monkeypatch):
+    """A digit under another label is doubted by the judge, and its margin is the one that was computed by hand."""
+    classes = data.train_classes.clone()
+    classes[5] = (classes[5] + 3) % 10
+    networks = {name: likelihood.load_pretrained(name)[0] for name in ("judge-mnist", "conditional-mnist")}
+    monkeypatch.setattr(likelihood, "DOUBTED", 1)
+    monkeypatch.setattr(likelihood, "COSTLIEST", 1)
+    found = likelihood.labels(networks, replace(data, train_classes=classes))
+    assert found["places"] == [5] and found["classes"] == [int(classes[5])]
+    (by_class,) = likelihood.class_nats(networks["conditional-mnist"], likelihood.quantize(data.train[5:6], 8)).tolist()
+    own = by_class.pop(int(classes[5]))
+    assert found["margin"] == [pytest.approx(own - min(by_class))]

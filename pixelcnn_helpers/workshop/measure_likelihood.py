@@ -25,6 +25,7 @@ REAL, STRANGE, SHIFTED, ATTACKED = 1000, 200, 500, 40  # images of each kind
 FALSE_ALARMS = 0.05
 STRENGTHS = (0.1, 0.15, 0.2, 0.3)
 COSTLIEST = 20  # training images of each class
+DOUBTED = 300  # training images
 BAYES, COOLED = "Bayes' rule", "Bayes' rule, cooled"
 TEMPERATURES = [1.15**power for power in range(40)]  # 1 … 233
 
@@ -36,7 +37,9 @@ def measure_likelihood() -> dict:
     """
     data, runs = load_dataset("mnist"), Runs("likelihood")
     networks = {name: load_pretrained(name)[0] for name in NETWORKS}
-    parts = {"attacks": attacks, "uncertainty": uncertainty, "outliers": outliers, "strange": strange}
+    parts = {
+        "attacks": attacks, "uncertainty": uncertainty, "outliers": outliers, "labels": labels, "strange": strange
+    }  # fmt: skip
     found = {name: runs.result(name, partial(part, networks, data)) for name, part in parts.items()}
     runs.remove()
     return {"levels": LEVELS, "held_out": HELD_OUT, **found}
@@ -198,10 +201,8 @@ def answers(probabilities: torch.Tensor, classes: torch.Tensor, costs: torch.Ten
     bins = calibration(confidence, right)
     cuts = [round(len(right) * percent / 100) - 1 for percent in range(5, 101, 5)]
     risks = {"own": risk_by_coverage(confidence, right), "surprise": risk_by_coverage(-costs, right)}
-    n, wrong = len(right), 1 - right.double().mean().item()
     return {
-        "right": 1 - wrong, "interval": 1.96 * math.sqrt(wrong * (1 - wrong) / n),
-        "mean_confidence": confidence.mean().item(), "calibration_error": bins.error,
+        "right": share(right), "mean_confidence": confidence.mean().item(), "calibration_error": bins.error,
         "bins": {name: getattr(bins, name).tolist() for name in ("counts", "confidence", "right")},
         "nll": -probabilities.gather(1, classes[:, None]).clamp(min=1e-300).log().mean().item(),
         "risk": {name: risk[cuts].tolist() for name, risk in risks.items()},
@@ -210,34 +211,43 @@ def answers(probabilities: torch.Tensor, classes: torch.Tensor, costs: torch.Ten
 
 
 def outliers(networks: dict, data: Dataset) -> dict:
-    """The costliest training digits of each class, and those to which their own label does not help.
-
-    nats: under "neutral-mnist". label_costs: nats under the own class in "conditional-mnist", less those. Both networks
-    were trained on these very images, all but the last 2,000.
-    """
+    """The costliest training digits of each class under "neutral-mnist", which was trained on nearly all of them."""
     images = quantize(data.train, LEVELS)
-    labels = F.one_hot(data.train_classes, 10).float()
     costs = nats(networks["neutral-mnist"], images)
-    label_costs = nats(networks["conditional-mnist"], images, labels) - costs
-    votes = class_probabilities(networks["judge-mnist"], images, LEVELS)
-    misread = votes.argmax(1) != data.train_classes
-    ink = images.flatten(1).double().mean(1) / (LEVELS - 1)
+    votes = class_probabilities(networks["judge-mnist"], images, LEVELS).argmax(1)
+    misread = votes != data.train_classes
+    ink = images.flatten(1).double().mean(1)
     ranks = ink.argsort().argsort().double() / len(ink)  # 0 … 1
-
-    def about(chosen):
-        return {
-            "images": images[chosen], "nats": costs[chosen].tolist(), "label_costs": label_costs[chosen].tolist(),
-            "classes": data.train_classes[chosen].tolist(), "votes": votes[chosen].argmax(1).tolist(),
-            "misread": share(misread[chosen]), "thick": share(ranks[chosen] > 0.95), "places": chosen.tolist(),
-        }  # fmt: skip
-
-    def top(values):
-        rows = [(data.train_classes == digit).nonzero()[:, 0] for digit in range(10)]
-        return torch.cat([row[values[row].topk(COSTLIEST).indices] for row in rows])
-
+    rows = [(data.train_classes == digit).nonzero()[:, 0] for digit in range(10)]
+    chosen = torch.cat([row[costs[row].topk(COSTLIEST).indices] for row in rows])
     return {
         "training_images": len(images), "misread": share(misread),
         "correlation_with_ink": torch.corrcoef(torch.stack([costs, ink]))[0, 1].item(),
-        "costliest": about(top(costs)),
-        "worst_labels": about(label_costs.topk(2 * COSTLIEST).indices),
+        "costliest": {
+            "images": images[chosen], "nats": costs[chosen].tolist(), "classes": data.train_classes[chosen].tolist(),
+            "votes": votes[chosen].tolist(), "misread": share(misread[chosen]),
+            "thick": share(ranks[chosen] > 0.95), "places": chosen.tolist(),
+        },
+    }  # fmt: skip
+
+
+def labels(networks: dict, data: Dataset) -> dict:
+    """Of the training digits whose label the judge doubts most: those whose label Bayes' rule finds most wrong.
+
+    margin: nats under the own class in "conditional-mnist", less those under the best other one: positive where another
+    class is more probable. Judge and network were trained on these very labels.
+    """
+    judge, conditional = networks["judge-mnist"], networks["conditional-mnist"]
+    own = class_probabilities(judge, quantize(data.train, LEVELS), LEVELS).gather(1, data.train_classes[:, None])[:, 0]
+    doubted = own.topk(DOUBTED, largest=False).indices
+    images, classes = quantize(data.train[doubted], LEVELS), data.train_classes[doubted]
+    by_class = class_nats(conditional, images)
+    costs = by_class.gather(1, classes[:, None])[:, 0]
+    others = by_class.scatter(1, classes[:, None], torch.inf)
+    margin, best = costs - others.amin(1), others.argmin(1)
+    chosen = margin.topk(COSTLIEST).indices
+    return {
+        "doubted": DOUBTED, "another_class": share(margin > 0), "images": images[chosen],
+        "classes": classes[chosen].tolist(), "better": best[chosen].tolist(), "margin": margin[chosen].tolist(),
+        "places": doubted[chosen].tolist(),
     }  # fmt: skip

@@ -13,6 +13,7 @@ NETWORKS = {  # what each is, in the order of the table
     "between-mnist": "`conditional-mnist`, self-taught to draw between classes",
     "shortcut-mnist": "the blog's network, mended: 8 levels, ten classes",
     "neutral-mnist": "two stacks, 8 levels, no classes: it weighs what others drew",
+    "background-mnist": "the same, on digits of which a fifth of the pixels is drawn anew",
     "pixelcnn-mnist": "the article's network, 256 grey levels",
     "gated-mnist": "two stacks, 256 grey levels",
     "gated-binary-mnist": "two stacks in black and white, pixels drawn as Bernoulli(x/255)",
