@@ -13,7 +13,7 @@ from pixelcnn_helpers import GatedPixelCNN, class_posterior, load_mnist_sample, 
 from pixelcnn_helpers.likelihood import class_nats
 from pixelcnn_helpers.studies.judges import ConvClassifier
 from pixelcnn_helpers.studies.scores import NETWORKS, png, png_bits, saliency, scores
-from pixelcnn_helpers.studies.strange import strange_images
+from pixelcnn_helpers.studies.strange import auroc, strange_images
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_strange_images_have_higher_scores():
     for kind in ("inverted", "noise", "scrambled"):
         found = scores(networks, quantize(kinds[kind], 8), usual)
         for name in ("nats", "typicality", "nats less complexity", "nats where judge looks"):
-            assert found[name].median() > real[name].max(), (kind, name)
+            assert auroc(found[name], real[name])[0] > 0.85, (kind, name)
     blank = scores(networks, quantize(kinds["blank"], 8), usual)
     assert blank["nats"].max() < real["nats"].min()
     assert blank["typicality"].min() > real["typicality"].median()
