@@ -55,13 +55,11 @@ def test_likelihood_as_told():
     strange = found["strange"]
     assert len(strange["kinds"]) == 10 and len(strange["thresholds"]) == 8
     blank = strange["kinds"]["blank"]
-    assert strange["nats"]["blank"][0] == pytest.approx(strange["nats"]["blank"][4])
     assert blank["nats"]["auroc"] in (0, 1) and blank["nats"]["interval"] == 0
     for kind in [*strange["kinds"].values(), strange["all"]]:
         assert kind.keys() == strange["thresholds"].keys() == strange["false_alarms"].keys()
         assert all(0 <= one["found"] <= 1 for one in kind.values())
     attacks = found["attacks"]
-    assert len(attacks["example"]["images"]) == len(attacks["example"]["nats"]) == 3 * attacks["images"]
     for one in [*attacks["fgsm"], *attacks["pgd"], *attacks["both"]]:
         assert one["fooled_and_passed"] <= min(one["fooled"], 1 - one["refused"]) + 1e-9
     assert attacks["pgd"][1]["fooled"] == 1

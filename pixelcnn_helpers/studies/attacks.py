@@ -20,7 +20,7 @@ def fgsm(classifier: Classifier, images: torch.Tensor, classes: torch.Tensor, st
     check_number("strength", strength)
     x, classes = _checked(classifier, images, classes)
     with evaluating(classifier):
-        _, gradient = _gradient(lambda x: F.cross_entropy(classifier(x), classes, reduction="none"), x)
+        _, gradient = _loss_gradient(classifier, x, classes)
     return (x + strength * gradient.sign()).clamp(0, 1).to(images)
 
 
@@ -46,7 +46,7 @@ def pgd(
     with evaluating(classifier):
         for _ in range(steps + 1):
             seen = x if levels is None else _seen(x, levels)
-            losses, gradient = _gradient(lambda x: F.cross_entropy(classifier(x), classes, reduction="none"), seen)
+            losses, gradient = _loss_gradient(classifier, seen, classes)
             better = losses > most
             best, most = torch.where(better.view(-1, 1, 1, 1), x, best), torch.where(better, losses, most)
             x = (x + 2.5 * strength / steps * gradient.sign()).clamp(low, high)
@@ -77,7 +77,7 @@ def evade(
     with evaluating(classifier), evaluating(guard):
         for _ in range(steps + 1):
             seen = _seen(x, guard.levels)
-            _, up = _gradient(lambda x: F.cross_entropy(classifier(x), classes, reduction="none"), seen)
+            _, up = _loss_gradient(classifier, seen, classes)
             costs, down = _gradient(lambda x: relaxed_nats(guard, x), seen)
             with torch.no_grad():
                 fooled = classifier(seen).argmax(1) != classes
@@ -124,6 +124,11 @@ def _checked(classifier, images, classes) -> tuple[torch.Tensor, torch.Tensor]:
     require(isinstance(classifier, Classifier), "classifier", "be a Classifier", type(classifier).__name__, TypeError)
     require(tuple(classes.shape) == (len(images),), "classes", f"have the shape ({len(images)},)", tuple(classes.shape))
     return images.detach().to(device_of(classifier)), classes.to(device_of(classifier))
+
+
+def _loss_gradient(classifier, x: torch.Tensor, classes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The classifier's loss for each image, `(N,)`, and its gradient."""
+    return _gradient(lambda x: F.cross_entropy(classifier(x), classes, reduction="none"), x)
 
 
 def _gradient(loss, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

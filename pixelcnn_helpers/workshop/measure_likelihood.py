@@ -63,10 +63,8 @@ def strange(networks: dict, data: Dataset) -> dict:
     others = strange_images(data.test[1 :: len(data.test) // STRANGE])
     found = {name: scores(networks, quantize(images, LEVELS), usual) for name, images in others.items()}
     return {
-        "real_images": REAL, "strange_images": STRANGE, "usual": usual,
-        "thresholds": thresholds,
+        "real_images": REAL, "strange_images": STRANGE, "usual": usual, "thresholds": thresholds,
         "false_alarms": {name: above(on_real[name], thresholds[name]) for name in thresholds},
-        "nats": {"real digits": spread(on_real["nats"])} | {kind: spread(one["nats"]) for kind, one in found.items()},
         "kinds": {
             kind: {name: told(one[name], on_real[name], thresholds[name]) for name in one}
             for kind, one in found.items()
@@ -85,11 +83,6 @@ def told(values: torch.Tensor, real: torch.Tensor, threshold: float) -> dict:
 
 def above(values: torch.Tensor, threshold: float) -> float:
     return (values > threshold).double().mean().item()
-
-
-def spread(values: torch.Tensor) -> list[float]:
-    """Least, lower quartile, median, upper quartile, greatest."""
-    return values.quantile(torch.tensor([0, 0.25, 0.5, 0.75, 1], dtype=torch.float64)).tolist()
 
 
 def attacks(networks: dict, data: Dataset) -> dict:
@@ -127,22 +120,10 @@ def attacks(networks: dict, data: Dataset) -> dict:
         found["pgd"].append(counted(pgd(judge, images, classes, strength, levels=LEVELS)))
         found["both"].append(counted(evade(judge, neutral, images, classes, strength)))
         print(f"attacks of strength {strength}: {[one[-1]['fooled_and_passed'] for one in found.values()]}", flush=True)
-    example = shown(networks, images, classes)
     return {
         "images": len(images), "strengths": list(STRENGTHS), "threshold": threshold,
-        "clean_nats": on_clean["nats"].mean().item(), "example": example, **found,
+        "clean_nats": on_clean["nats"].mean().item(), **found,
     }  # fmt: skip
-
-
-def shown(networks: dict, images: torch.Tensor, classes: torch.Tensor, strength: float = 0.3) -> dict:
-    """Five digits as they were, attacked on the judge, and on judge and guard, with votes and nats of each."""
-    neutral, judge = networks["neutral-mnist"], networks["judge-mnist"]
-    images, classes = images[:5], classes[:5]
-    rows = [images, pgd(judge, images, classes, strength, levels=LEVELS)]
-    rows.append(evade(judge, neutral, images, classes, strength))
-    seen = torch.cat([rounded(row, LEVELS) for row in rows])
-    votes = class_probabilities(judge, seen, LEVELS).argmax(1)
-    return {"strength": strength, "images": seen, "votes": votes.tolist(), "nats": nats(neutral, seen).tolist()}
 
 
 def share(which: torch.Tensor) -> float:
