@@ -21,12 +21,13 @@ from .measure_likelihood import measure_likelihood
 from .measure_optimizers import measure_optimizers
 from .measure_reach import measure_reach
 from .measure_records import measure_records
+from .measure_relatives import measure_relatives
 from .packing import packed
 
 MAKERS = {
     "reach": measure_reach, "equal-time": measure_equal_time, "between": measure_between,
     "optimizers": measure_optimizers, "records": measure_records, "colour": measure_colour,
-    "likelihood": measure_likelihood, "codec": measure_codec,
+    "likelihood": measure_likelihood, "codec": measure_codec, "relatives": measure_relatives,
 }
 
 
