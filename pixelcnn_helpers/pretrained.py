@@ -24,7 +24,7 @@ SUMS = "SHA256SUMS"  # beside the weights, as `sha256sum --check` reads it
 # The classes that a file may name, and the modules that define them: imported when a file needs one.
 KINDS = {
     "PixelCNN": "models", "GatedPixelCNN": "models", "ShortcutPixelCNN": "studies.shortcut",
-    "ConvClassifier": "studies.judges", "ResidualClassifier": "studies.judges",
+    "ConvClassifier": "studies.judges", "ResidualClassifier": "studies.judges", "VQVAE": "studies.together",
 }
 
 

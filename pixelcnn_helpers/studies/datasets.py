@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from ..checks import check_images, check_int, check_number, require
 from ..data import load_digits, load_mnist_sample, quantize
+from ..pretrained import load_pretrained
 from .cifar import load_cifar10
 from .mnist import MNIST_VARIANTS, load_mnist
 
@@ -44,7 +45,8 @@ class Dataset:
 def load_dataset(name: str) -> Dataset:
     """Training and test images in full resolution.
 
-    name: "digits", the bundled ones; "mnist-sample"; an MNIST variant; "photos", patches of photographs; or "cifar10".
+    name: "digits", the bundled ones; "mnist-sample"; an MNIST variant; "photos", patches of photographs; "cifar10"; or
+    "mnist-codes", MNIST as `vqvae-mnist` encodes it.
     """
     if name == "digits":
         images, classes = load_digits()
@@ -59,7 +61,12 @@ def load_dataset(name: str) -> Dataset:
         return load_photo_patches(levels=256)
     if name == "cifar10":
         return Dataset("CIFAR-10", 256, *load_cifar10(True), *load_cifar10(False))
-    known = ", ".join(map(repr, ["digits", "mnist-sample", *MNIST_VARIANTS, "photos", "cifar10"]))
+    if name == "mnist-codes":
+        model, _ = load_pretrained("vqvae-mnist")
+        (train, train_classes), (test, test_classes) = load_mnist(True), load_mnist(False)
+        train, test = (model.encode(quantize(images, model.levels)).to(torch.uint8) for images in (train, test))
+        return Dataset("codes of MNIST", model.codes, train, train_classes, test, test_classes)
+    known = ", ".join(map(repr, ["digits", "mnist-sample", *MNIST_VARIANTS, "photos", "cifar10", "mnist-codes"]))
     raise ValueError(f"name must be one of {known}, got {name!r}")
 
 

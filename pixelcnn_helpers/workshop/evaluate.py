@@ -13,6 +13,7 @@ from ..sampling import sample
 from ..studies.between import PAIRS, leanings, sample_between
 from ..studies.datasets import Dataset, load_dataset
 from ..studies.judges import Classifier, accuracy, class_probabilities
+from ..studies.together import VQVAE, pixel_cost
 from . import places
 from .data import as_seen, label_rows
 from .publish import publish
@@ -43,7 +44,7 @@ def measured(model, recipe: Recipe, data: Dataset, every: int = 1) -> dict:
     """What the card says under "test", from every so many test images.
 
     A classifier: its accuracy at several numbers of grey levels. Another network: nats per image, with the standard
-    deviation over images, nats per pixel, bits/dim.
+    deviation over images, nats per pixel, bits/dim; of a VQ-VAE, those of the pixels given their codes.
     With no image left out, besides: the same over every 20th image, for a quick check; for a network with classes, the
     share of the images whose class Bayes' rule finds; on MNIST, the share of 10,000 samples, 1,000 of each class, that
     `judge-mnist` reads as asked; and for one that taught itself, `truly_between`.
@@ -57,13 +58,18 @@ def measured(model, recipe: Recipe, data: Dataset, every: int = 1) -> dict:
         return told
     # drawn before any are left out, so that each image is the same one in every measurement
     images = as_seen(recipe, data.test, data.levels)[::every]
-    found = nats(model, images, label_rows(model, classes))
+    if isinstance(model, VQVAE):
+        found, told["codes_used"] = pixel_cost(model, images), len(model.encode(images).unique())
+    else:
+        found = nats(model, images, label_rows(model, classes))
     told |= {"nats_per_image": found.mean().item(), "deviation": found.std().item()}
     told["nats_per_pixel"] = told["nats_per_image"] / images[0].numel()
     told["bits_per_dim"] = told["nats_per_pixel"] / math.log(2)
     if every > 1:
         return told
     told["every_20th"] = found[::20].mean().item()
+    if isinstance(model, VQVAE):
+        return told
     if model.classes:
         right = class_posterior(model, images).argmax(1) == classes
         told |= {"bayes_images": len(right), "bayes_accuracy": right.double().mean().item()}

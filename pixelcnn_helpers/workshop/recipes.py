@@ -17,7 +17,7 @@ class Recipe:
     Bernoulli(x/255). relit: patches of photographs are mirrored, and made brighter or darker. mutated: each value is
     drawn anew, uniformly, with this probability.
     patience: stop after so many epochs without a better one (0: never). optimizer, compile: see `fit`.
-    Classifiers take AdamW, and neither drawn nor relit nor mutated nor patience nor compile.
+    Classifiers take AdamW, a VQ-VAE takes Adam; neither takes drawn, relit, mutated, patience or compile.
     start: the name of a network that ships, for the initial weights. labels: "classes"; "softened", probabilities of
     `teacher-mnist` at a temperature of 4; or "self-taught", see `self_taught`, with its `rounds` and `wanted`.
     """
@@ -73,6 +73,13 @@ RECIPES = {
     "colour-photos": Recipe(
         "GatedPixelCNN", {"channels": 3, "levels": 8, "dilations": [1, 2, 4, 1, 2, 4, 1, 1], "embedding": 8},
         data="photos", epochs=12, learning_rate=4e-3, held_out=500, relit=True,
+    ),
+    "vqvae-mnist": Recipe(
+        "VQVAE", {"levels": 8, "codes": 32}, epochs=6, batch_size=64, optimizer="adam", compile=False,
+    ),
+    "codes-mnist": Recipe(
+        "GatedPixelCNN", {"levels": 32, "features": 48, "blocks": 5, "classes": 10, "embedding": 16},
+        data="mnist-codes", epochs=8, patience=3,
     ),
     # for whoever has the data
     "cifar10": Recipe(

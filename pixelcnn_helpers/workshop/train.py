@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,7 +18,8 @@ from ..pretrained import kind_called, load_pretrained, save_model
 from ..studies.between import reader_for
 from ..studies.datasets import Dataset, load_dataset
 from ..studies.judges import Classifier, fit_classifier
-from ..training import NoCompiler, fit, get_accelerator
+from ..studies.together import VQVAE, fit_vqvae, pixel_cost
+from ..training import History, NoCompiler, fit, get_accelerator
 from . import places
 from .data import as_seen, augmentation, label_rows
 from .evaluate import measured, told
@@ -146,6 +149,8 @@ def trained(model, recipe: Recipe, data: Dataset, checkpoint: Path):
             )
         except KeyboardInterrupt:  # minutes are lost
             return None
+    if isinstance(model, VQVAE):
+        return trained_vqvae(model, recipe, as_seen(recipe, data.train, data.levels), split)
     labels, augment = label_rows(model, data.train_classes), augmentation(recipe, data.levels)
     images = data.train[:split] if augment else as_seen(recipe, data.train[:split], data.levels)
     held = as_seen(recipe, data.train[split:], data.levels), None if labels is None else labels[split:]
@@ -165,3 +170,26 @@ def trained(model, recipe: Recipe, data: Dataset, checkpoint: Path):
         labels = softened(teacher, images, model.levels, temperature=4.0)
     history = fit(model, images, labels, augment=augment, checkpoint=checkpoint, **options)
     return None if history.interrupted else history
+
+
+def trained_vqvae(model: VQVAE, recipe: Recipe, images: torch.Tensor, split: int) -> History | None:
+    """Train a VQ-VAE on all images but those from `split` on, which are measured at the end; it keeps its last weights.
+
+    The history has one entry, in bits/dim of pixels: of the whole training loss, and of held-out pixels given codes.
+    """
+    changes = recipe.rotation or recipe.drawn or recipe.relit or recipe.mutated or recipe.patience or recipe.compile
+    if changes or (recipe.optimizer, recipe.labels) != ("adam", "classes"):
+        needs = "optimizer=adam, labels=classes, compile=false, and no changes of images and no patience"
+        raise ValueError(f"the recipe of a VQ-VAE needs {needs}")
+    steps, began = recipe.epochs * max(1, split // recipe.batch_size), time.perf_counter()
+    try:
+        losses = fit_vqvae(
+            model, images[:split], steps=steps, batch_size=min(recipe.batch_size, split),
+            learning_rate=recipe.learning_rate, seed=recipe.seed,
+        )  # fmt: skip
+    except KeyboardInterrupt:  # minutes are lost
+        return None
+    seconds, bits = time.perf_counter() - began, images[0].numel() * math.log(2)
+    model.size = tuple(images.shape[2:])
+    last, held = losses[-(steps // recipe.epochs) :], pixel_cost(model, images[split:]).mean().item()
+    return History([steps], [sum(last) / len(last) / bits], [held / bits], [seconds])
