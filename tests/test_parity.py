@@ -2,6 +2,7 @@
 
 import ast
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,10 @@ from torch.nn import functional as F
 
 import pixelcnn_helpers as pch
 from pixelcnn_helpers.layers import gate
+from pixelcnn_helpers.models import AutoregressiveModel
+from pixelcnn_helpers.studies import together
 from pixelcnn_helpers.studies.colour import LogisticMixture
+from pixelcnn_helpers.studies.relatives import GAN, VAE, CausalNet1d, ImageTransformer, conv_down, conv_up
 from pixelcnn_helpers.studies.shortcut import GatedResidual
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
@@ -30,6 +34,7 @@ def class_from_notebook(notebook: str, name: str, *others: str):
     ]
     names = {"torch": torch, "nn": nn, "F": F, "pch": pch, "MaskedConv2d": pch.MaskedConv2d}
     names |= {"VerticalConv2d": pch.VerticalConv2d, "HorizontalConv2d": pch.HorizontalConv2d}
+    names |= {"math": math, "AutoregressiveModel": AutoregressiveModel, "conv_down": conv_down, "conv_up": conv_up}
     if others:
         names |= {others[0]: class_from_notebook(notebook, *others)}
     exec(compile(ast.Module([spelt], []), notebook, "exec"), names)
@@ -107,6 +112,57 @@ def test_the_blogs_block(shortcut):
     x, earlier = torch.randn(2, 6, 7, 6), torch.randn(2, 6, 7, 6)
     inputs = [x, *label_rows({"classes": 4})] + ([earlier] if shortcut else [])
     same(taught, GatedResidual, (6, 4), {"shortcut": shortcut}, *inputs)
+
+
+def test_vae():
+    images = torch.randint(5, (3, 1, 8, 8))
+    taught, offered = class_from_notebook("10_relatives", "VAE")(5, width=4), VAE(5, width=4)
+    offered.load_state_dict(taught.state_dict())
+    bounds = []
+    for model in (taught, offered):
+        torch.manual_seed(0)
+        bounds.append(model(images))
+    assert torch.equal(*bounds)
+
+
+def test_gan():
+    taught, offered = class_from_notebook("10_relatives", "GAN")(width=4), GAN(width=4)
+    offered.load_state_dict(taught.state_dict())
+    losses = []
+    for gan in (taught, offered):
+        torch.manual_seed(0)
+        real = torch.rand(3, 1, 8, 8)
+        losses.append(torch.stack([gan.discriminator_loss(real), gan.generator_loss(3)]))
+    assert torch.equal(*losses)
+
+
+def test_vqvae():
+    taught = class_from_notebook("10_relatives", "VQVAE")
+    same(taught, together.VQVAE, (5,), {"codes": 6, "width": 4}, torch.randint(5, (3, 1, 8, 8)))
+
+
+def test_learned_classes():
+    taught = class_from_notebook("10_relatives", "LearnedClasses", "divergence")
+    decoder = pch.GatedPixelCNN(levels=5, features=4, blocks=1, classes=3)
+    for free in (0.0, 2.0):
+        options = {"width": 4, "free": free}
+        same(taught, together.LearnedClasses, (decoder,), options, torch.randint(5, (3, 1, 8, 8)))
+
+
+def test_choice_by_a_critic():
+    taught, logits = class_from_notebook("10_relatives", "chosen_by"), torch.randn(30)
+    assert torch.equal(taught(logits, 7, seed=3), together.chosen_by(logits, 7, seed=3))
+
+
+def test_1d_network():
+    taught = class_from_notebook("10_relatives", "CausalNet1d")
+    same(taught, CausalNet1d, (5,), {"features": 4, "dilations": (1, 2)}, torch.randint(5, (2, 1, 1, 9)))
+
+
+def test_transformer():
+    taught = class_from_notebook("10_relatives", "ImageTransformer", "TransformerLayer")
+    options = {"size": (4, 5), "width": 8, "heads": 2, "layers": 2}
+    same(taught, ImageTransformer, (5,), options, torch.randint(5, (2, 1, 4, 5)))
 
 
 def label_rows(options) -> list:

@@ -30,9 +30,11 @@ from pixelcnn_helpers import (
     sample,
     save_model,
 )
-from pixelcnn_helpers.studies.datasets import load_dataset
+from pixelcnn_helpers.models import AutoregressiveModel
+from pixelcnn_helpers.studies.datasets import encoded, load_dataset
 from pixelcnn_helpers.studies.judges import Classifier, ConvClassifier, ResidualClassifier
 from pixelcnn_helpers.studies.mnist import data_folder
+from pixelcnn_helpers.studies.together import VQVAE
 from pixelcnn_helpers.workshop.evaluate import JUDGED_LEVELS, measured
 from pixelcnn_helpers.workshop.publish import publish
 from pixelcnn_helpers.workshop.recipes import RECIPES, Recipe, recipe_of
@@ -47,6 +49,7 @@ MODELS = {
     "ShortcutPixelCNN": lambda: ShortcutPixelCNN(levels=3, features=4, blocks=2, classes=3, dropout=0.25),
     "ConvClassifier": lambda: ConvClassifier(classes=4, width=2),
     "ResidualClassifier": lambda: ResidualClassifier(width=3),
+    "VQVAE": lambda: VQVAE(levels=3, codes=5, width=2, depth=2),
 }
 CARD = {"data": "«digits»", "epochs": 3, "history": {"train": [2.5, 1e-300], "validation": []}, "best": None}
 MUSTS = {  # at most so many nats per pixel, at least so much of everything else
@@ -63,10 +66,14 @@ MUSTS = {  # at most so many nats per pixel, at least so much of everything else
     "gated-mnist": {"epochs_trained": 4},
     "gated-binary-mnist": {"epochs_trained": 6},
     "colour-photos": {"bits_per_dim": 0.75},
+    "vqvae-mnist": {"nats_per_pixel": 0.25, "codes_used": 30},
+    "codes-mnist": {"bayes_accuracy": 0.93},
 }  # fmt: skip
 
 
 def inputs(model):
+    if isinstance(model, VQVAE):
+        return (integers((2, 1, 8, 4), model.levels),)
     if not hasattr(model, "levels"):
         return (torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(0)),)
     rows = (one_hot([0, model.classes - 1], model.classes),) if model.classes else ()
@@ -466,12 +473,12 @@ def test_a_network_that_ships(name):
     older = {"embedding": 0} if "embedding" in model.config else {}  # some of the cards do not know it
     assert (card["network"], older | card["config"]) == (type(model).__name__, model.config)
     assert card["weights"] == weights_in_training(name, model, card)
-    assert model.size == ((16, 16) if name == "colour-photos" else (28, 28))
+    assert model.size == {"colour-photos": (16, 16), "codes-mnist": (7, 7)}.get(name, (28, 28))
     assert not model.training
     assert all(value.isfinite().all() for value in model.state_dict().values())
     if isinstance(model, GatedPixelCNN):
         assert model.reach >= model.size[0] - 1  # every row above the last one
-    if hasattr(model, "levels"):
+    if isinstance(model, AutoregressiveModel):
         assert_causal(model, labels=one_hot([0], model.classes) if model.classes else None)
 
 
@@ -491,7 +498,8 @@ def test_what_a_network_that_ships_must_reach(name):
 
 
 def test_every_recipe_has_its_musts():
-    assert MUSTS.keys() == {name for name, recipe in RECIPES.items() if recipe.data in ("mnist", "photos")}
+    ours = ("mnist", "mnist-codes", "photos")
+    assert MUSTS.keys() == {name for name, recipe in RECIPES.items() if recipe.data in ours}
 
 
 @pytest.fixture(scope="module")
@@ -511,6 +519,7 @@ def test_the_figures_on_the_card_are_those_of_the_network(name, digits):
         found = measured(model, recipe_of(card), load_dataset("photos"))
         assert found["nats_per_image"] == pytest.approx(told["nats_per_image"], rel=1e-4)
         return
+    digits = encoded(digits) if name == "codes-mnist" else digits
     found = measured(model, recipe_of(card), digits, every=20 if REAL else 2)
     assert found["images"] == 500
     if isinstance(model, Classifier) and REAL:
@@ -535,6 +544,8 @@ def test_the_readme_says_what_the_card_says(name):
         assert f"{100 * test['accuracy']['8']:.2f} % right" in row
     elif name == "colour-photos":
         assert f"{test['bits_per_dim']:.3f} bits/dim" in row
+    elif name == "codes-mnist":
+        assert f"{test['nats_per_pixel']:.3f} nats per code" in row
     else:
         assert f"{test['nats_per_pixel']:.4f} nats per pixel" in row
         assert "read_as_asked" not in test or f"{100 * test['read_as_asked']:.1f} % of samples read as asked" in row

@@ -108,7 +108,7 @@ def after_one_epoch(history):
 
 DATA_OF = {
     "conditional-fashion": "fashion", "conditional-letters": "emnist-letters", "colour-photos": "photos",
-    "cifar10": "cifar10",
+    "cifar10": "cifar10", "codes-mnist": "mnist-codes",
 }  # fmt: skip
 
 
@@ -121,11 +121,11 @@ def test_every_recipe_builds_its_network(name):
         assert model.classes == 10
     else:
         assert model.levels == recipe.config["levels"]
-        if name not in ("shortcut-mnist", "between-mnist"):
+        if name not in ("shortcut-mnist", "between-mnist", "codes-mnist", "vqvae-mnist"):
             assert model.classes == (26 if name == "conditional-letters" else 10 * name.startswith("conditional"))
         assert recipe.drawn == (model.levels == 2)
-    if isinstance(model, GatedPixelCNN):
-        assert model.reach >= {"photos": 15, "cifar10": 31}.get(recipe.data, 27)  # every row above the last one
+    if isinstance(model, GatedPixelCNN):  # every row above the last one
+        assert model.reach >= {"photos": 15, "cifar10": 31, "mnist-codes": 6}.get(recipe.data, 27)
 
 
 def test_the_field_of_two_stacks_is_every_earlier_pixel_of_mnist():

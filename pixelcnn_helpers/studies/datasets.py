@@ -62,12 +62,16 @@ def load_dataset(name: str) -> Dataset:
     if name == "cifar10":
         return Dataset("CIFAR-10", 256, *load_cifar10(True), *load_cifar10(False))
     if name == "mnist-codes":
-        model, _ = load_pretrained("vqvae-mnist")
-        (train, train_classes), (test, test_classes) = load_mnist(True), load_mnist(False)
-        train, test = (model.encode(quantize(images, model.levels)).to(torch.uint8) for images in (train, test))
-        return Dataset("codes of MNIST", model.codes, train, train_classes, test, test_classes)
+        return encoded(load_dataset("mnist"))
     known = ", ".join(map(repr, ["digits", "mnist-sample", *MNIST_VARIANTS, "photos", "cifar10", "mnist-codes"]))
     raise ValueError(f"name must be one of {known}, got {name!r}")
+
+
+def encoded(data: Dataset) -> Dataset:
+    """The codes of MNIST's images by `vqvae-mnist`, 7×7 of 32 "levels", which have no order."""
+    model, _ = load_pretrained("vqvae-mnist")
+    train, test = (model.encode(quantize(x, model.levels)).to(torch.uint8) for x in (data.train, data.test))
+    return Dataset(f"codes of {data.name}", model.codes, train, data.train_classes, test, data.test_classes)
 
 
 def load_photo_patches(size: int = 16, levels: int = 8, seed: int = 0) -> Dataset:

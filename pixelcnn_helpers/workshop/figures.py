@@ -20,10 +20,10 @@ from ..layers import MaskedConv2d, causal_mask
 from ..likelihood import pixel_nats
 from ..models import PixelCNN
 from ..page import plots
-from ..pretrained import load_pretrained
+from ..pretrained import load_measurement, load_pretrained
 from ..sampling import naive_sample, sample
 from ..studies.between import PAIRS, sample_between
-from ..studies.datasets import load_photo_patches
+from ..studies.datasets import load_dataset, load_photo_patches
 from ..studies.strange import strange_images
 from ..training import fit
 from .places import ROOT
@@ -42,6 +42,7 @@ def main() -> None:
     save(pictures / "07_fast_sampling.png", *draw_cache())
     save(pictures / "08_colour.png", *draw_colour())
     save(pictures / "09_likelihood_at_work.png", *draw_surprise())
+    save(pictures / "10_relatives.png", *draw_relatives())
     save(ROOT / "figures" / "pixelcnn.png", *draw_overview(model))
 
 
@@ -265,6 +266,15 @@ def draw_surprise() -> tuple[Figure, str]:
         "them, and an inverted digit, a scrambled one and noise far above. Below each the surprise of its pixels, "
         "bright where a stroke begins or ends, and its nats."
     )
+
+
+def draw_relatives() -> tuple[Figure, str]:
+    """Real digits, and what three models drew, each trained with as many weights for as long."""
+    models = load_measurement("relatives")["side_by_side"]
+    rows = {"real": quantize(load_dataset("digits").test[:16], 16, 17)}
+    rows |= {name: models[name]["by_seed"][0]["samples"][:16] for name in ("PixelCNN", "VAE", "GAN")}
+    text = "Four rows of sixteen small digits: real ones, and those of a PixelCNN, of a VAE (speckled) and of a GAN."
+    return plots.draw_images(torch.cat(list(rows.values())), 16, 16, list(rows), scale=0.5), text
 
 
 def draw_overview(model: PixelCNN) -> tuple[Figure, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from ..checkpoint import write_atomically
@@ -18,6 +19,8 @@ NETWORKS = {  # what each is, in the order of the table
     "gated-mnist": "two stacks, 256 grey levels",
     "gated-binary-mnist": "two stacks in black and white, pixels drawn as Bernoulli(x/255)",
     "colour-photos": "two stacks in colour, 8 levels of each channel, on two photographs",
+    "vqvae-mnist": "an autoencoder: 28×28 pixels of 8 levels become 7×7 codes of 32",
+    "codes-mnist": "two stacks over these codes, ten classes",
     "judge-mnist": "a plain convolutional classifier, which only ever judges samples",
     "teacher-mnist": "a residual classifier",
 }
@@ -48,7 +51,13 @@ def reached(card: dict) -> str:
         return f"{100 * test['accuracy']['8']:.2f} % right at 8 levels"
     if card["data"] == "photos":
         return f"{test['bits_per_dim']:.3f} bits/dim"
+    if card["data"] == "mnist-codes":
+        bayes = f"{100 * test['bayes_accuracy']:.1f} % right by Bayes' rule"
+        most = math.log(card["config"]["levels"])
+        return f"{test['nats_per_pixel']:.3f} nats per code of at most {most:.3f}; {bayes}"
     found = [f"{test['nats_per_pixel']:.4f} nats per pixel"]
+    if "codes_used" in test:
+        found[0] += ", given the codes"
     if card["config"].get("levels") == 256:
         found[0] += f", that is {test['bits_per_dim']:.3f} bits/dim"
     if card["drawn"]:
