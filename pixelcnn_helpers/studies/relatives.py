@@ -47,13 +47,16 @@ def conv_down(channels: int, width: int, size: tuple[int, int], out: int) -> nn.
     )  # fmt: skip
 
 
-def conv_up(latent: int, width: int, size: tuple[int, int], out: int) -> nn.Sequential:
-    """A linear layer and two transposed convolutions of stride 2: `(N, latent)` -> `(N, out, H, W)`."""
-    small = size[0] // 4, size[1] // 4
+def conv_up(latent: int, width: int, size: tuple[int, int], out: int, norm: bool = True) -> nn.Sequential:
+    """A linear layer and two transposed convolutions of stride 2: `(N, latent)` -> `(N, out, H, W)`.
+
+    norm: batch norm between them.
+    """
+    small, normed = (size[0] // 4, size[1] // 4), nn.BatchNorm2d if norm else nn.Identity
     return nn.Sequential(
         nn.Linear(latent, 2 * width * small[0] * small[1]), nn.Unflatten(1, (2 * width, *small)),
-        nn.BatchNorm2d(2 * width), nn.ReLU(), nn.ConvTranspose2d(2 * width, width, 4, 2, 1),
-        nn.BatchNorm2d(width), nn.ReLU(), nn.ConvTranspose2d(width, out, 4, 2, 1),
+        normed(2 * width), nn.ReLU(), nn.ConvTranspose2d(2 * width, width, 4, 2, 1),
+        normed(width), nn.ReLU(), nn.ConvTranspose2d(width, out, 4, 2, 1),
     )  # fmt: skip
 
 
@@ -171,15 +174,16 @@ class GreyVAE(VAE):
 class GAN(nn.Module):
     """A small DCGAN: a generator from noise to images, floats in 0 … 1, and a discriminator with one logit.
 
+    norm: batch norm in the generator; without it this one often draws the same few images whatever the noise.
     Sources: Goodfellow et al. 2014, Generative Adversarial Networks, arXiv 1406.2661; Radford et al. 2016, arXiv
-    1511.06434 (batch norm here in the generator only).
+    1511.06434.
     """
 
-    def __init__(self, levels=17, size=(8, 8), latent=16, width=32):
+    def __init__(self, levels=17, size=(8, 8), latent=16, width=32, norm=True):
         super().__init__()
         self.levels, self.latent, self.size = check_int("levels", levels, 2), check_int("latent", latent, 1), size
         check_multiples_of_four(size)
-        self.generator = nn.Sequential(*conv_up(latent, width, size, 1), nn.Sigmoid())
+        self.generator = nn.Sequential(*conv_up(latent, width, size, 1, norm), nn.Sigmoid())
         self.discriminator = conv_down(1, width, size, 1)
 
     def fakes(self, n: int) -> torch.Tensor:

@@ -38,7 +38,8 @@ from ..training import fit
 from .resumable import Runs
 
 SEEDS = (0, 1, 2, 3, 4)
-STEPS = {"PixelCNN": 10, "VAE": 3000, "GAN": 2000, "transformer": 1000}  # of the PixelCNN: epochs
+NO_NORM = "GAN, no batch norm"
+STEPS = {"PixelCNN": 10, "VAE": 3000, "GAN": 2000, "transformer": 1000, NO_NORM: 2000}  # of the PixelCNN: epochs
 NARROW = {"features": 24, "blocks": 4, "embedding": 8}
 BOUNDS = (1, 10, 100)  # samples of the importance-weighted bound
 SHOWN = 20
@@ -139,6 +140,10 @@ def fit_pixelcnn(model: GatedPixelCNN, images: torch.Tensor, epochs: int, seed: 
     model.cpu()
 
 
+def fitted_gan(model: GAN, images: torch.Tensor, steps: int, seed: int) -> None:
+    fit_gan(model, images, steps=steps, seed=seed)
+
+
 def fit_vae(model: VAE, images: torch.Tensor, steps: int, seed: int) -> None:
     descend(model.parameters(), lambda batch: model(images[batch]).mean(), len(images), steps=steps, seed=seed)
     model.eval()
@@ -150,10 +155,9 @@ MODELS = {  # how each is made from a data set, trained, and drawn from
         lambda model, n, seed: sample(model, n, seed=seed),
     ),
     "VAE": (lambda data: VAE(data.levels, tuple(data.train.shape[2:]), width=24), fit_vae, vae_sample),
-    "GAN": (
-        lambda data: GAN(data.levels, tuple(data.train.shape[2:]), width=28),
-        lambda model, images, steps, seed: fit_gan(model, images, steps=steps, seed=seed),
-        gan_sample,
+    "GAN": (lambda data: GAN(data.levels, tuple(data.train.shape[2:]), width=28), fitted_gan, gan_sample),
+    NO_NORM: (
+        lambda data: GAN(data.levels, tuple(data.train.shape[2:]), width=28, norm=False), fitted_gan, gan_sample
     ),
     "transformer": (
         lambda data: ImageTransformer(data.levels, tuple(data.train.shape[2:]), width=48, layers=2), fit_transformer,
