@@ -37,7 +37,6 @@ def folders(tmp_path, monkeypatch):
 @pytest.fixture
 def few(monkeypatch):
     """Few steps and images, and the sample in place of MNIST."""
-    judge = JUDGE
     digits = load_dataset("digits")
     small = Dataset(
         digits.name, 17, digits.train[:80], digits.train_classes[:80], digits.test[:30], digits.test_classes[:30]
@@ -47,14 +46,13 @@ def few(monkeypatch):
     neutral = GatedPixelCNN(levels=8, features=4, blocks=1, first_kernel_size=3).eval()
     neutral.size = (28, 28)
     monkeypatch.setattr(measure_relatives, "load_dataset", data.__getitem__)
-    monkeypatch.setattr(
-        measure_relatives, "load_pretrained", {"neutral-mnist": (neutral, {}), "judge-mnist": judge}.__getitem__
-    )
+    networks = {"neutral-mnist": (neutral, {}), "judge-mnist": JUDGE, "teacher-mnist": TEACHER}
+    monkeypatch.setattr(measure_relatives, "load_pretrained", networks.__getitem__)
     for name, value in FEW.items():
         monkeypatch.setattr(measure_relatives, name, value)
 
 
-JUDGE = load_pretrained("judge-mnist")
+JUDGE, TEACHER = load_pretrained("judge-mnist"), load_pretrained("teacher-mnist")
 
 
 def test_relatives_as_told(few):
@@ -70,7 +68,9 @@ def test_relatives_as_told(few):
     for one in found["learned"].values():
         assert one["by_seed"][0]["samples"].shape == (40, 1, 8, 8)
         assert all(run["bound"] >= run["own"] - 1e-3 for run in one["by_seed"])
-    assert len(found["critic"]["chosen"]["by_seed"]) == len(found["critic"]["unchosen"]["by_seed"]) == 2
+    critics = found["critic"]["chosen"].values()
+    assert all(0 <= one["mean"]["auroc"] <= 1 and one["by_seed"][0]["samples"].shape[0] == 4 for one in critics)
+    assert len(critics) == len(found["critic"]["unchosen"]["by_seed"]) == 2
     assert found["grey"]["squared"]["means"].shape == (4, 1, 8, 8)
     assert not list(places.CHECKPOINTS.iterdir())
 

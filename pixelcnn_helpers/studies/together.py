@@ -163,7 +163,8 @@ def divergence(log_q: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """
     mean = log_q.exp().mean(0)
     negative_entropy = torch.special.xlogy(mean, mean).sum()
-    return (log_q.exp() * log_q).sum(1).mean() - negative_entropy, negative_entropy + math.log(log_q.shape[1])
+    told = (log_q.exp() * log_q).sum(1).mean() - negative_entropy
+    return told, negative_entropy + math.log(log_q.shape[1])
 
 
 def fit_learned_classes(

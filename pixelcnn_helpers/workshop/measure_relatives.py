@@ -208,44 +208,69 @@ def learned(arm: str, data: Dataset, seed: int) -> dict:
 
 
 def critic(data: Dataset) -> dict:
-    """Samples of `neutral-mnist`, chosen by a discriminator's logits, beside as many that were not, and real digits.
+    """Samples of `neutral-mnist`, chosen by a critic's logits, beside as many that were not, and real digits.
 
-    The discriminator learns from one half of the samples and as many training digits; the others are chosen from.
-    `judge-mnist` had no part in it: how sure it is, precision and coverage in its features against 500 test digits.
+    A critic learns from one half of the samples and as many training digits; the others are chosen from. One sees
+    pixels, the other what `teacher-mnist` makes of them before its last layer. `judge-mnist` had no part in either: how
+    sure it is, and precision and coverage in its features against 500 test digits.
     """
     model, _ = load_pretrained("neutral-mnist")
     judge, _ = load_pretrained("judge-mnist")
+    teacher, _ = load_pretrained("teacher-mnist")
     drawn = torch.cat([sample(model, min(500, DRAWN - start), seed=start) for start in range(0, DRAWN, 500)])
     teaching, left = drawn.chunk(2)
     train, test, fresh = (quantize(images, 8) for images in (
         data.train[: len(teaching)], data.test[:KEPT], data.test[KEPT : 2 * KEPT]
     ))  # fmt: skip
-    chosen = []
-    for seed in SEEDS:
-        discriminator = fit_critic(train, teaching, seed)
-        with torch.no_grad():
-            on_left, on_real = (discriminator(images.float() / 7)[:, 0] for images in (left, fresh))
-        best = left[chosen_by(on_left, KEPT, seed)]
-        told = (on_real[:, None] > on_left).double().mean().item()
-        chosen.append({"auroc": told} | judged(judge, best, test) | {"samples": best[:SHOWN]})
+    found = {}
+    for sees, body in (("pixels", None), ("the teacher's features", teacher.net[:-1])):
+        chosen = []
+        for seed in SEEDS:
+            logits = fit_critic(train, teaching, body, seed)
+            best = left[chosen_by(logits(left), KEPT, seed)]
+            told = (logits(fresh)[:, None] > logits(left)).double().mean().item()
+            chosen.append({"auroc": told} | judged(judge, best, test) | {"samples": best[:SHOWN]})
+        found[sees] = over_seeds(chosen)
     return {
-        "drawn": DRAWN, "kept": KEPT, "chosen": over_seeds(chosen), "real": judged(judge, fresh, test),
+        "drawn": DRAWN, "kept": KEPT, "chosen": found, "real": judged(judge, fresh, test),
         "unchosen": over_seeds([judged(judge, part, test) for part in left.split(KEPT) if len(part) == KEPT]),
         "unchosen_samples": left[:SHOWN],
     }  # fmt: skip
 
 
-def fit_critic(real: torch.Tensor, drawn: torch.Tensor, seed: int) -> nn.Module:
-    """A discriminator of real digits from samples, as many of both, of 8 levels; it maps floats to logits `(N, 1)`."""
+def fit_critic(real: torch.Tensor, drawn: torch.Tensor, body: nn.Module | None, seed: int) -> Callable:
+    """Teach a discriminator real digits from samples, as many of both, of 8 levels; images -> logits `(N,)`.
+
+    body: what turns floats `(N, 1, 28, 28)` into features `(N, F)`, and is not trained; None for a convolutional
+    discriminator of pixels.
+    """
+
+    @torch.no_grad()
+    def seen(images):
+        return images.float() / 7 if body is None else body(images.float() / 7)
+
+    sides = seen(real), seen(drawn)
     torch.manual_seed(seed)
-    discriminator, sides = conv_down(1, 32, (28, 28), 1), (real.float() / 7, drawn.float() / 7)
+    if body is None:
+        discriminator = conv_down(1, 32, (28, 28), 1)
+    else:
+        width = sides[0].shape[1]
+        discriminator = nn.Sequential(
+            nn.BatchNorm1d(width), nn.Linear(width, 64), nn.ReLU(), nn.Dropout(0.3), nn.Linear(64, 1)
+        )
 
     def loss(batch):
-        on_real, on_drawn = (discriminator(side[batch]) for side in sides)
+        on_real, on_drawn = discriminator(torch.cat([side[batch] for side in sides])).chunk(2)
         return F.softplus(-on_real).mean() + F.softplus(on_drawn).mean()
 
     descend(discriminator.parameters(), loss, len(real), steps=CRITIC_STEPS, seed=seed)
-    return discriminator
+    discriminator.eval()
+
+    @torch.no_grad()
+    def logits(images):
+        return discriminator(seen(images))[:, 0]
+
+    return logits
 
 
 @torch.no_grad()
