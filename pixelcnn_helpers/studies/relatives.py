@@ -192,7 +192,8 @@ class GAN(nn.Module):
     def discriminator_loss(self, real):
         """-log D(x) - log(1 - D(G(z))), the mean over a batch of floats `(N, 1, H, W)` in 0 … 1."""
         fakes = self.fakes(len(real)).detach()
-        return F.softplus(-self.discriminator(real)).mean() + F.softplus(self.discriminator(fakes)).mean()
+        on_real, on_fakes = self.discriminator(real), self.discriminator(fakes)
+        return F.softplus(-on_real).mean() + F.softplus(on_fakes).mean()
 
     def generator_loss(self, n):
         """-log D(G(z)), the mean over n draws: the non-saturating loss."""

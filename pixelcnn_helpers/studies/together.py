@@ -58,8 +58,9 @@ class VQVAE(nn.Module):
         chosen = self.look_up(self.nearest(vectors))
         through = vectors + (chosen - vectors).detach()  # the value of `chosen`, the gradient of `vectors`
         cost = F.cross_entropy(self.decoder(through).unsqueeze(2), images.long(), reduction="none")
-        moved = (chosen - vectors.detach()).square() + self.commitment * (vectors - chosen.detach()).square()
-        return cost.flatten(1).sum(1) + moved.flatten(1).sum(1)
+        to_vectors = (chosen - vectors.detach()).square()  # codes move to the vectors
+        to_codes = self.commitment * (vectors - chosen.detach()).square()
+        return cost.flatten(1).sum(1) + (to_vectors + to_codes).flatten(1).sum(1)
 
     @torch.no_grad()
     def encode(self, images, batch_size: int = 500):
