@@ -109,6 +109,11 @@ def one_hot(classes, count=3) -> torch.Tensor:
     return nn.functional.one_hot(torch.as_tensor(classes), count).float()
 
 
+def pytest_collection_modifyitems(items):
+    """The notebooks first, since one process needs as long for them as the other one for everything else."""
+    items.sort(key=lambda item: item.path.name != "test_notebooks.py")
+
+
 ALSO_ON_COLAB = {"09_likelihood_at_work": "constriction"}  # what a notebook needs and Colab lacks
 
 
