@@ -107,10 +107,11 @@ def fit_vqvae(
         if now % 50 == 0 and now <= steps // 2:
             with torch.no_grad():
                 vectors = model.vectors(batch)
-                used = model.nearest(vectors).flatten().bincount(minlength=model.codes) > 0
+                unused = model.nearest(vectors).flatten().bincount(minlength=model.codes) == 0
+                moved = unused if now else torch.ones_like(unused)
                 vectors = vectors.movedim(1, -1).flatten(0, 2)
                 new = torch.randint(len(vectors), (model.codes,), generator=draw)
-                model.book.weight[~used if now else slice(None)] = vectors[new][~used if now else slice(None)]
+                model.book.weight[moved] = vectors[new][moved]
         return model(batch).mean()
 
     try:
