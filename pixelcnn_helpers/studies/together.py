@@ -28,7 +28,7 @@ class VQVAE(nn.Module):
     def __init__(self, levels=8, codes=32, width=32, depth=8, commitment=0.25):
         super().__init__()
         self.levels, self.codes = check_int("levels", levels, 2), check_int("codes", codes, 2)
-        self.commitment = check_number("commitment", commitment)
+        self.commitment, self.classes = check_number("commitment", commitment), 0  # no labels
         self.encoder = nn.Sequential(
             nn.Conv2d(1, width, 4, 2, 1), nn.ReLU(), nn.Conv2d(width, 2 * width, 4, 2, 1), nn.ReLU(),
             nn.Conv2d(2 * width, depth, 1),

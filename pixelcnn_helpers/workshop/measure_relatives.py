@@ -35,6 +35,7 @@ from ..studies.relatives import (
 )  # fmt: skip
 from ..studies.together import LearnedClasses, chosen_by, fit_learned_classes, use_of_classes
 from ..training import fit
+from .measure_likelihood import share
 from .resumable import Runs
 
 SEEDS = (0, 1, 2, 3, 4)
@@ -46,7 +47,7 @@ SHOWN = 20
 TIMED = 1000  # samples
 LEARNED_SEEDS, LEARNED_STEPS, LEARNED_CLASSES = (0, 1, 2), 400, 10
 FULL_SIGHT = {"features": 16, "blocks": 4, "embedding": 8}
-SHORT_SIGHT = {"features": 16, "blocks": 1, "kernel_size": 3, "first_kernel_size": 3, "embedding": 8}
+SHORT_SIGHT = FULL_SIGHT | {"blocks": 1, "first_kernel_size": 3}
 LEARNED = {  # the decoder's arguments, and the free nats
     "full sight": (FULL_SIGHT, 0.0),
     "short sight": (SHORT_SIGHT, 0.0),
@@ -79,10 +80,6 @@ def measure_relatives() -> dict:
     }  # fmt: skip
     runs.remove()
     return {"seeds": list(SEEDS), "steps": STEPS, "learned_steps": LEARNED_STEPS, **found}
-
-
-def share(which: torch.Tensor) -> float:
-    return which.double().mean().item()
 
 
 def seeds_of(runs: Runs, key: str, seeds, work: Callable[[int], dict]) -> dict:
