@@ -78,7 +78,7 @@ def evade(
         for _ in range(steps + 1):
             seen = _seen(x, guard.levels)
             _, up = _loss_gradient(classifier, seen, classes)
-            costs, down = _gradient(lambda x: relaxed_nats(guard, x), seen)
+            costs, down = image_gradient(lambda x: relaxed_nats(guard, x), seen)
             with torch.no_grad():
                 fooled = classifier(seen).argmax(1) != classes
             better = fooled & (costs < fewest)
@@ -128,10 +128,10 @@ def _checked(classifier, images, classes) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _loss_gradient(classifier, x: torch.Tensor, classes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The classifier's loss for each image, `(N,)`, and its gradient."""
-    return _gradient(lambda x: F.cross_entropy(classifier(x), classes, reduction="none"), x)
+    return image_gradient(lambda x: F.cross_entropy(classifier(x), classes, reduction="none"), x)
 
 
-def _gradient(loss, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def image_gradient(loss, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """What `loss(x)` is for each image, `(N,)`, and its gradient towards its own image; weights receive none."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()

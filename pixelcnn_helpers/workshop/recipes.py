@@ -68,7 +68,7 @@ RECIPES = {
     ),
     "background-mnist": Recipe("GatedPixelCNN", two_stacks(), epochs=2, seed=3, mutated=0.2),
     "pixelcnn-mnist": Recipe("PixelCNN", {"levels": 256}, **OLD),
-    "gated-mnist": Recipe("GatedPixelCNN", two_stacks(features=64, levels=256, embedding=0), **OLD),
+    "gated-mnist": Recipe("GatedPixelCNN", two_stacks(features=64, levels=256, embedding=16), learning_rate=3e-3),
     "gated-binary-mnist": Recipe("GatedPixelCNN", two_stacks(levels=2, embedding=0), epochs=6, drawn=True, **OLD),
     "colour-photos": Recipe(
         "GatedPixelCNN", {"channels": 3, "levels": 8, "dilations": [1, 2, 4, 1, 2, 4, 1, 1], "embedding": 8},

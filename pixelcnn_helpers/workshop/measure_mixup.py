@@ -1,0 +1,225 @@
+"""`measure mixup`: what learned mixup does for a classifier with few labels, beside what costs less."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import joblib
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from ..data import quantize
+from ..likelihood import nats
+from ..pretrained import load_pretrained
+from ..studies import mixup
+from ..studies.datasets import Dataset, load_dataset
+from ..studies.mixup import Labelled, drawn_from, pixel_mixup, shifts_and_rotations
+from ..training import get_accelerator
+from .recipes import NEAR_AND_FAR
+from .resumable import Runs
+
+DRAWS = 10
+SIZES = {"mnist": (10, 50), "mnist-sample": (10, 20, 50)}  # labels of each class, a fifth of them for validation
+LONGER = 50  # labels of each class where GenLabel and candidates are tried, too
+LEVELS = 8  # of every image, drawn or real, so that no classifier can tell them by their levels
+POOL = 1000  # images of each kind that a generator draws
+UPDATES = 400
+TRIES = 4
+CLOSED = {"features": 24, "blocks": 8, "dilations": list(NEAR_AND_FAR), "embedding": 8}
+STEPS = {"closed": {10: 800, 20: 900, 50: 1000}, "open": {10: 300, 20: 400, 50: 600}}  # of 16 images
+RATES = {"closed": 2e-3, "open": 5e-3}
+SETTINGS = {  # the one number that each kind of arm is tuned by, with three values
+    "learning rate": (1e-3, 2e-3, 4e-3), "strength": (0.5, 1.0, 1.5), "alpha": (0.2, 0.5, 1.0),
+    "share": (0.25, 0.5, 0.75),
+}  # fmt: skip
+JUDGED = 1000  # test images for a generator's nats
+SHOWN = 20
+
+
+def measure_mixup() -> dict:
+    """One draw of labels after the other, one on each core at a time; each is kept once it is finished.
+
+    With MNIST draws share no image. Without it the sample that ships is drawn from, where they do.
+    """
+    try:
+        name, data = "mnist", load_dataset("mnist")
+    except FileNotFoundError:
+        name, data = "mnist-sample", load_dataset("mnist-sample")
+    print(f"labels are drawn from the {data}", flush=True)
+    runs, bound = Runs(f"mixup-{name}"), bound_pools()
+    tasks = [(per_class, draw) for per_class in SIZES[name] for draw in range(DRAWS)]
+    left = [task for task in tasks if key_of(*task) not in runs.found]
+    jobs = 1 if get_accelerator().device.type == "cuda" else os.cpu_count()
+    done = joblib.Parallel(jobs, return_as="generator_unordered")(
+        joblib.delayed(one_draw)(name, *task, bound, alone=jobs == 1) for task in left
+    )
+    for key, found in done:
+        runs.result(key, lambda found=found: found)
+        print(f"{key}: {found['seconds']:.0f} s", flush=True)
+    draws = {str(one): [runs.found[key_of(one, draw)] for draw in range(DRAWS)] for one in SIZES[name]}
+    runs.remove()
+    fewest = int(data.train_classes.bincount().min())
+    return {
+        "data": name, "test_images": len(data.test), "levels": LEVELS, "pool": POOL, "updates": UPDATES,
+        "tries": TRIES, "settings": SETTINGS, "draws": draws,
+        "overlap": {str(one): one * DRAWS > fewest for one in SIZES[name]},
+        "bound": {kind: images[:SHOWN] for kind, (images, _) in bound.items()},
+    }  # fmt: skip
+
+
+def key_of(per_class: int, draw: int) -> str:
+    return f"{per_class} labels of each class, draw {draw}"
+
+
+def bound_pools() -> dict:
+    """What networks draw that have seen all labels: no fair arm, but an upper bound."""
+    single, mixed = mixup.single_rows(POOL), mixup.mixed_rows(POOL)
+    return {
+        "single": (mixup.draw(load_pretrained("conditional-mnist")[0], single), single),
+        "mixed": (mixup.draw(load_pretrained("between-mnist")[0], mixed), mixed),
+    }
+
+
+def one_draw(name: str, per_class: int, draw: int, bound: dict, alone: bool = True) -> tuple[str, dict]:
+    """Every arm on one draw of labels, in three settings each, of which the validation labels choose one."""
+    if not alone:
+        torch.set_num_threads(1)
+    began, data = time.perf_counter(), load_dataset(name)
+    few = mixup.draw_labelled(data.train, data.train_classes, per_class, draw)
+    x, rows = seen(few.train), F.one_hot(few.classes, 10).float()
+    held, test = (seen(few.validation), few.validation_classes), (seen(data.test), data.test_classes)
+
+    def train(steps=(), learning_rate=2e-3):
+        net = mixup.small_classifier((28, 28), seed=draw)
+        return mixup.fit_few(net, x, rows, steps, UPDATES, learning_rate=learning_rate, seed=draw)
+
+    arms, pools, generators = without_generator(), {"bound": bound}, {}
+    for setting in STEPS:
+        model, generators[setting] = generator_of(setting, few, data, draw)
+        drawn_in = time.perf_counter()
+        pools[setting] = drawn(model, draw)
+        generators[setting]["seconds_drawing"] = time.perf_counter() - drawn_in
+        if per_class == LONGER:
+            teacher = train([shifts_and_rotations()])
+            pools[setting] |= chosen_and_relabelled(model, teacher, x, rows, draw)
+    for setting, kinds in pools.items():
+        arms |= with_pools(setting, kinds)
+        images, labels = kinds["single"]
+        learned = train([drawn_from(images / (LEVELS - 1), labels, 1.0)])
+        accuracy = right(learned, *test).mean().item()
+        generators.setdefault(setting, {})["classification_accuracy_score"] = accuracy
+    nets = {arm: [train(**one) for one in settings] for arm, settings in arms.items()}
+    found = {arm: outcome(three, held, test) for arm, three in nets.items()}
+    result = {"arms": found, "generators": generators}
+    if draw == 0:
+        chosen = {arm: three[found[arm]["chosen"]] for arm, three in nets.items()}
+        result["shown"] = shown(pools, few, x, rows) | {"changed": changed(chosen, test)}
+    return key_of(per_class, draw), result | {"seconds": time.perf_counter() - began}
+
+
+def seen(images: torch.Tensor) -> torch.Tensor:
+    """Images of 256 levels as every classifier sees them: floats in 0 … 1 on few levels."""
+    return quantize(images, LEVELS).float() / (LEVELS - 1)
+
+
+def generator_of(setting: str, few: Labelled, data: Dataset, seed: int) -> tuple:
+    """A PixelCNN from the labels of one draw, and what it reaches. *open*: it begins as `neutral-mnist`."""
+    pretrained = load_pretrained("neutral-mnist")[0] if setting == "open" else None
+    per_class = (len(few.train) + len(few.validation)) // 10
+    began = time.perf_counter()
+    model = mixup.fit_generator(
+        few, LEVELS, data.levels, config=CLOSED, steps=STEPS[setting][per_class], pretrained=pretrained,
+        learning_rate=RATES[setting], seed=seed,
+    )  # fmt: skip
+    images, classes = quantize(data.test[:JUDGED], LEVELS), F.one_hot(data.test_classes[:JUDGED], 10).float()
+    return model, {
+        "seconds": time.perf_counter() - began, "steps": STEPS[setting][per_class],
+        "weights": sum(weight.numel() for weight in model.parameters()),
+        "nats": nats(model, images, classes).mean().item(),
+        "nats_of_labelled": nats(model, quantize(few.train, LEVELS), F.one_hot(few.classes, 10).float()).mean().item(),
+    }  # fmt: skip
+
+
+def drawn(model, draw: int) -> dict:
+    """Images of single and of mixed classes, each with their label rows."""
+    single, mixed, seed = mixup.single_rows(POOL), mixup.mixed_rows(POOL, seed=draw), draw * 10 * POOL
+    return {
+        "single": (mixup.draw(model, single, seed), single),
+        "mixed": (mixup.draw(model, mixed, seed + POOL), mixed),
+    }
+
+
+def chosen_and_relabelled(model, teacher, x: torch.Tensor, rows: torch.Tensor, draw: int) -> dict:
+    """Mixed images, the best of some candidates by a teacher of the same few labels; and GenLabel's."""
+    mixed, draws = mixup.mixed_rows(POOL, seed=draw), np.random.default_rng(draw)
+    chosen = draws.integers(len(x), size=POOL)
+    ghosts, _ = pixel_mixup()(x[chosen], rows[chosen], draws)
+    ghosts = (ghosts * (LEVELS - 1)).round().long()
+    return {
+        "candidates": (mixup.draw_nearest(model, mixed, teacher, TRIES, (draw + 1) * 100 * POOL), mixed),
+        "GenLabel": (ghosts, mixup.relabelled(model, ghosts)),
+    }
+
+
+def without_generator() -> dict:
+    """The arms that need no generator: their three settings, each as arguments of `fit_few`."""
+    alphas, shifts = SETTINGS["alpha"], shifts_and_rotations()
+    return {
+        "nothing": [{"learning_rate": rate} for rate in SETTINGS["learning rate"]],
+        "shifts": [{"steps": [shifts_and_rotations(strength)]} for strength in SETTINGS["strength"]],
+        "pixel mixup": [{"steps": [pixel_mixup(alpha)]} for alpha in alphas],
+        "shifts, pixel mixup": [{"steps": [shifts, pixel_mixup(alpha)]} for alpha in alphas],
+    }
+
+
+NAMES = {"single": "samples", "mixed": "learned mixup", "candidates": "candidates", "GenLabel": "GenLabel"}
+
+
+def with_pools(setting: str, pools: dict) -> dict:
+    """The arms that take a share of each batch from what a generator drew, alone and with shifts."""
+    found = {}
+    for kind, (images, rows) in pools.items():
+        floats = images.float() / (LEVELS - 1)
+        steps = [drawn_from(floats, rows, share) for share in SETTINGS["share"]]
+        if setting != "bound":
+            found[f"{setting}: {NAMES[kind]}"] = [{"steps": [step]} for step in steps]
+        found[f"{setting}: shifts, {NAMES[kind]}"] = [{"steps": [step, shifts_and_rotations()]} for step in steps]
+    return found
+
+
+def outcome(nets: list, held: tuple, test: tuple) -> dict:
+    """One arm's three classifiers: the one with the lowest validation loss is scored in full."""
+    losses = [F.nll_loss(mixup.answers(net, held[0]), held[1]).item() for net in nets]
+    chosen = losses.index(min(losses))
+    by_image = [right(net, *test) for net in nets]
+    return {
+        "validation_nll": losses, "accuracies": [one.mean().item() for one in by_image], "chosen": chosen,
+        "by_class": [by_image[chosen][test[1] == one].mean().item() for one in range(10)],
+    } | mixup.scores(nets[chosen], *test)  # fmt: skip
+
+
+def right(net, images: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    """1 where the answer is right, else 0: float64 `(N,)`."""
+    return (mixup.answers(net, images).argmax(1) == classes).double()
+
+
+def shown(pools: dict, few: Labelled, x: torch.Tensor, rows: torch.Tensor) -> dict:
+    """Some images of each kind, with their labels."""
+    return {
+        "labelled": quantize(few.train[:: max(1, len(few.train) // SHOWN)][:SHOWN], LEVELS),
+    } | {
+        f"{setting}, {kind}": {"images": images[:SHOWN], "rows": labels[:SHOWN].tolist()}
+        for setting, kinds in pools.items() for kind, (images, labels) in kinds.items()
+    }  # fmt: skip
+
+
+def changed(nets: dict, test: tuple) -> dict:
+    """Test digits that learned mixup reads right and shifts alone do not, and the other way round."""
+    before, after = (right(nets[arm], *test) for arm in ("shifts", "open: shifts, learned mixup"))
+    return {
+        name: {"count": int(where.sum()), "images": (test[0][where][:SHOWN] * (LEVELS - 1)).round().long(),
+               "classes": test[1][where][:SHOWN].tolist()}
+        for name, where in (("gained", after > before), ("lost", before > after))
+    }  # fmt: skip
