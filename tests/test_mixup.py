@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from conftest import integers
 from torch.nn import functional as F
 
-from pixelcnn_helpers import GatedPixelCNN, class_posterior, load_mnist_sample, sample
+from pixelcnn_helpers import GatedPixelCNN, load_mnist_sample, sample
 from pixelcnn_helpers.studies import attacks, mixup
 from pixelcnn_helpers.studies.judges import ConvClassifier
 
@@ -185,13 +184,6 @@ def test_candidates_are_never_further_from_their_label_than_the_first():
     first, best = mixup.draw_nearest(model, rows, net, 1), mixup.draw_nearest(model, rows, net, 5)
     assert torch.equal(first, mixup.draw(model, rows))
     assert (away(best) <= away(first)).all() and (away(best) < away(first)).any()
-
-
-def test_relabelling_is_the_bayes_posterior():
-    torch.manual_seed(0)
-    model = GatedPixelCNN(levels=4, classes=3, **TINY).eval()
-    images = integers((6, 1, 8, 8), 4)
-    torch.testing.assert_close(mixup.relabelled(model, images.float() / 3), class_posterior(model, images).float())
 
 
 def few_images():

@@ -12,7 +12,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..checks import check_int, check_number, check_positive, require
-from ..likelihood import class_posterior
 from ..models import GatedPixelCNN, evaluating
 from ..sampling import sample
 from ..training import fit
@@ -256,11 +255,3 @@ def draw_nearest(model, rows: torch.Tensor, net: nn.Module, tries: int = 4, seed
         best = drawn if best is None else torch.where((found < away).view(-1, 1, 1, 1), drawn, best)
         away = torch.minimum(away, found)
     return best
-
-
-def relabelled(model, images: torch.Tensor) -> torch.Tensor:
-    """Label rows by the model's Bayes posterior, `(N, classes)`: GenLabel for images mixed from two.
-
-    images: floats in 0 … 1, which are rounded to its levels. Source: Sohn et al. 2022, GenLabel, arXiv 2201.02354.
-    """
-    return class_posterior(model, (images * (model.levels - 1)).round().long()).float()

@@ -18,6 +18,7 @@ from .measure_codec import measure_codec
 from .measure_colour import measure_colour
 from .measure_equal_time import measure_equal_time
 from .measure_likelihood import measure_likelihood
+from .measure_mixup import measure_mixup
 from .measure_optimizers import measure_optimizers
 from .measure_reach import measure_reach
 from .measure_records import measure_records
@@ -28,6 +29,7 @@ MAKERS = {
     "reach": measure_reach, "equal-time": measure_equal_time, "between": measure_between,
     "optimizers": measure_optimizers, "records": measure_records, "colour": measure_colour,
     "likelihood": measure_likelihood, "codec": measure_codec, "relatives": measure_relatives,
+    "mixup": measure_mixup,
 }
 
 

@@ -11,11 +11,12 @@ import torch
 from torch.nn import functional as F
 
 from ..data import quantize
-from ..likelihood import nats
+from ..likelihood import class_posterior, nats
 from ..pretrained import load_pretrained
 from ..studies import mixup
 from ..studies.datasets import Dataset, load_dataset
 from ..studies.mixup import Labelled, drawn_from, pixel_mixup, shifts_and_rotations
+from ..studies.records import live_weights
 from ..training import get_accelerator
 from .recipes import NEAR_AND_FAR
 from .resumable import Runs
@@ -28,8 +29,8 @@ POOL = 1000  # images of each kind that a generator draws
 UPDATES = 400
 TRIES = 4
 CLOSED = {"features": 24, "blocks": 8, "dilations": list(NEAR_AND_FAR), "embedding": 8}
-STEPS = {"closed": {10: 800, 20: 900, 50: 1000}, "open": {10: 300, 20: 400, 50: 600}}  # of 16 images
-RATES = {"closed": 2e-3, "open": 5e-3}
+STEPS, RATES = {"closed": 800, "open": 500}, {"closed": 2e-3, "open": 1e-3}  # of a generator; 16 images a step
+UNLABELLED = 5000  # images that an open generator sees besides, with a teacher's guesses for labels
 SETTINGS = {  # the one number that each kind of arm is tuned by, with three values
     "learning rate": (1e-3, 2e-3, 4e-3), "strength": (0.5, 1.0, 1.5), "alpha": (0.2, 0.5, 1.0),
     "share": (0.25, 0.5, 0.75),
@@ -95,14 +96,11 @@ def one_draw(name: str, per_class: int, draw: int, bound: dict, alone: bool = Tr
         net = mixup.small_classifier((28, 28), seed=draw)
         return mixup.fit_few(net, x, rows, steps, UPDATES, learning_rate=learning_rate, seed=draw)
 
+    teacher = train([shifts_and_rotations()])
     arms, pools, generators = without_generator(), {"bound": bound}, {}
     for setting in STEPS:
-        model, generators[setting] = generator_of(setting, few, data, draw)
-        drawn_in = time.perf_counter()
-        pools[setting] = drawn(model, draw)
-        generators[setting]["seconds_drawing"] = time.perf_counter() - drawn_in
+        model, pools[setting], generators[setting] = generator_of(setting, few, data, teacher, draw)
         if per_class == LONGER:
-            teacher = train([shifts_and_rotations()])
             pools[setting] |= chosen_and_relabelled(model, teacher, x, rows, draw)
     for setting, kinds in pools.items():
         arms |= with_pools(setting, kinds)
@@ -124,31 +122,40 @@ def seen(images: torch.Tensor) -> torch.Tensor:
     return quantize(images, LEVELS).float() / (LEVELS - 1)
 
 
-def generator_of(setting: str, few: Labelled, data: Dataset, seed: int) -> tuple:
-    """A PixelCNN from the labels of one draw, and what it reaches. *open*: it begins as `neutral-mnist`."""
-    pretrained = load_pretrained("neutral-mnist")[0] if setting == "open" else None
-    per_class = (len(few.train) + len(few.validation)) // 10
+def generator_of(setting: str, few: Labelled, data: Dataset, teacher, draw: int) -> tuple:
+    """A PixelCNN for one draw of labels, what it draws of single and of mixed classes, and what it reaches.
+
+    *closed*: it sees the labelled images only. *open*: it begins as `neutral-mnist`, which has seen the others without
+    labels, and learns what a class is from the labelled ones and from a teacher's guesses about some others. The
+    teacher is a classifier of the same few labels. These guesses are the pool "pseudo".
+    """
+    images, rows, pretrained, pools = few.train, F.one_hot(few.classes, 10).float(), None, {}
+    if setting == "open":
+        pretrained, _ = load_pretrained("neutral-mnist")
+        order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(draw))
+        others = data.train[order[:UNLABELLED]]
+        guesses = mixup.answers(teacher, seen(others)).exp()
+        images, rows = torch.cat([images, others]), torch.cat([rows, guesses])
+        pools["pseudo"] = quantize(others, LEVELS), guesses
     began = time.perf_counter()
     model = mixup.fit_generator(
-        few, LEVELS, data.levels, config=CLOSED, steps=STEPS[setting][per_class], pretrained=pretrained,
-        learning_rate=RATES[setting], seed=seed,
+        images, rows, LEVELS, data.levels, steps=STEPS[setting], config=CLOSED, pretrained=pretrained,
+        learning_rate=RATES[setting], seed=draw,
     )  # fmt: skip
-    images, classes = quantize(data.test[:JUDGED], LEVELS), F.one_hot(data.test_classes[:JUDGED], 10).float()
-    return model, {
-        "seconds": time.perf_counter() - began, "steps": STEPS[setting][per_class],
-        "weights": sum(weight.numel() for weight in model.parameters()),
-        "nats": nats(model, images, classes).mean().item(),
-        "nats_of_labelled": nats(model, quantize(few.train, LEVELS), F.one_hot(few.classes, 10).float()).mean().item(),
-    }  # fmt: skip
-
-
-def drawn(model, draw: int) -> dict:
-    """Images of single and of mixed classes, each with their label rows."""
+    trained = time.perf_counter()
     single, mixed, seed = mixup.single_rows(POOL), mixup.mixed_rows(POOL, seed=draw), draw * 10 * POOL
-    return {
+    pools |= {
         "single": (mixup.draw(model, single, seed), single),
         "mixed": (mixup.draw(model, mixed, seed + POOL), mixed),
     }
+    test, known = (
+        nats(model, quantize(images, LEVELS), F.one_hot(classes, 10).float()).mean().item()
+        for images, classes in ((data.test[:JUDGED], data.test_classes[:JUDGED]), (few.train, few.classes))
+    )
+    return model, pools, {
+        "weights": live_weights(model), "steps": STEPS[setting], "seconds_training": trained - began,
+        "seconds_drawing": time.perf_counter() - trained, "nats": test, "nats_of_labelled": known,
+    }  # fmt: skip
 
 
 def chosen_and_relabelled(model, teacher, x: torch.Tensor, rows: torch.Tensor, draw: int) -> dict:
@@ -159,7 +166,7 @@ def chosen_and_relabelled(model, teacher, x: torch.Tensor, rows: torch.Tensor, d
     ghosts = (ghosts * (LEVELS - 1)).round().long()
     return {
         "candidates": (mixup.draw_nearest(model, mixed, teacher, TRIES, (draw + 1) * 100 * POOL), mixed),
-        "GenLabel": (ghosts, mixup.relabelled(model, ghosts)),
+        "GenLabel": (ghosts, class_posterior(model, ghosts).float()),  # Sohn et al. 2022, arXiv 2201.02354
     }
 
 
@@ -174,7 +181,13 @@ def without_generator() -> dict:
     }
 
 
-NAMES = {"single": "samples", "mixed": "learned mixup", "candidates": "candidates", "GenLabel": "GenLabel"}
+NAMES = {
+    "single": "samples",
+    "mixed": "learned mixup",
+    "candidates": "candidates",
+    "GenLabel": "GenLabel",
+    "pseudo": "pseudo-labels",
+}
 
 
 def with_pools(setting: str, pools: dict) -> dict:
