@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..checks import check_int, check_number, check_positive, require
+from ..data import quantize
 from ..models import GatedPixelCNN, evaluating
 from ..sampling import sample
 from ..training import fit
@@ -189,13 +190,16 @@ def attacked(net: nn.Module, images: torch.Tensor, classes: torch.Tensor) -> tor
 
 def fit_generator(
     images: torch.Tensor, rows: torch.Tensor, levels: int, source_levels: int = 256, *, steps: int, config=None,
-    pretrained=None, batch_size: int = 16, learning_rate: float = 2e-3, seed: int = 0, progress: bool = False,
+    pretrained=None, augment: bool = True, batch_size: int = 16, learning_rate: float = 2e-3, seed: int = 0,
+    progress: bool = False,
 ) -> GatedPixelCNN:  # fmt: skip
-    """A conditional PixelCNN from few images, shifted and rotated anew in every step.
+    """A conditional PixelCNN from few images.
 
     images: integers `(N, 1, H, W)` of `source_levels`; rows: their labels `(N, classes)`, soft ones included.
     config: arguments of `GatedPixelCNN`, for a network with random weights. pretrained: or a network without classes,
     of the same levels, whose weights it begins with; labels begin without any influence.
+    augment: shift and rotate the images anew in every step. It spares very few images from being learned by heart, and
+    blurs what is drawn.
     Raises ValueError for a pretrained network that does not fit, and what `fit` raises.
     """
     if pretrained is not None:
@@ -212,14 +216,16 @@ def fit_generator(
             nn.init.zeros_(block.condition.weight)
     change = shifts_and_rotations()
 
-    def augment(images, generator):
+    def moved_anew(images, generator):
         draws = np.random.default_rng(int(torch.randint(2**31, (), generator=generator)))
         x, _ = change(images.float() / (source_levels - 1), None, draws)
         return (x * (levels - 1)).round().to(torch.uint8)
 
+    if not augment:
+        images = quantize(images, levels, source_levels)
     fit(
         model, images, rows, steps=steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed,
-        augment=augment, progress=progress,
+        augment=moved_anew if augment else None, progress=progress,
     )  # fmt: skip
     return model.cpu()
 
