@@ -91,10 +91,3 @@ class ConvClassifier {
     return softmax(this.kernel.read(this.output.address, this.output.channels));
   }
 }
-
-function softmax(logits) {
-  const most = Math.max(...logits);
-  const weights = Array.from(logits, (value) => Math.exp(value - most));
-  const sum = weights.reduce((a, b) => a + b);
-  return weights.map((weight) => weight / sum);
-}

@@ -4,6 +4,11 @@
 
 const MEMORY_PAGES = 512; // of 64 KiB; a browser gives them as they are used
 
+/** The weights of `product` lie in tiles of 24 outputs as long as these last, then of 4. */
+function tileOf(output, outs) {
+  return output < outs - (outs % 24) ? 24 : 4;
+}
+
 class Kernel {
   /** wasm: the assembled kernel.wat, or null for plain JavaScript. */
   constructor(wasm) {
@@ -48,12 +53,14 @@ class Kernel {
   product(x, xStep, count, taps, tapStep, ins, w, start, startStep, y, yStep, outs) {
     const numbers = this.numbers;
     for (let o = 0; o < outs; o += 4) {
-      // the weights lie in tiles of 16 outputs, then of 4
-      const tile = o < outs - (outs % 16) ? 16 : 4;
+      const tile = tileOf(o, outs);
       const weights = (w >> 2) + (o - (o % tile)) * taps * ins + (o % tile);
       for (let p = 0; p < count; p++) {
         const from = ((start + p * startStep) >> 2) + o;
-        let [a, b, c, d] = [numbers[from], numbers[from + 1], numbers[from + 2], numbers[from + 3]];
+        let a = numbers[from];
+        let b = numbers[from + 1];
+        let c = numbers[from + 2];
+        let d = numbers[from + 3];
         let at = weights;
         for (let t = 0; t < taps; t++) {
           const first = (x + p * xStep + t * tapStep) >> 2;
@@ -90,11 +97,10 @@ class Kernel {
 
   /** Store weights (outs, ins, rows, k) as `product` reads them: the address of each row of the kernel. */
   rows({ values, shape: [outs, ins, rows = 1, k = 1] }) {
-    const whole = outs - (outs % 16);
     return Array.from({ length: rows }, (_, row) => {
       const packed = new Float32Array(outs * ins * k);
       for (let o = 0; o < outs; o++) {
-        const tile = o < whole ? 16 : 4;
+        const tile = tileOf(o, outs);
         for (let i = 0; i < ins; i++) {
           for (let t = 0; t < k; t++) {
             const at = (o - (o % tile)) * k * ins + (t * ins + i) * tile + (o % tile);

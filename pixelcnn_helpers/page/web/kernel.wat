@@ -6,47 +6,66 @@
   ;; y[p, o] = start[p, o] + sum over t, i of x[p, t, i] · w[t, i, o], for `count` positions p.
   ;;
   ;; This is a convolution over one row of an image, or a matrix product where taps = 1. The outputs are taken in tiles:
-  ;; 16 at a time as long as they last, then 4. The weights lie tile by tile, so that each tile reads them in order.
+  ;; 24 at a time as long as they last, then 4. The weights lie tile by tile, so that each tile reads them in order.
   (func (export "product")
     (param $x i32) (param $xStep i32) (param $count i32) (param $taps i32) (param $tapStep i32) (param $ins i32)
     (param $w i32) (param $start i32) (param $startStep i32) (param $y i32) (param $yStep i32) (param $outs i32)
-    (local $p i32) (local $tile i32) (local $weights i32)
-    (local.set $weights (i32.mul (i32.mul (local.get $taps) (local.get $ins)) (i32.const 4)))  ;; bytes of one output
+    (local $p i32) (local $tile i32) (local $from i32) (local $begin i32) (local $to i32)
     (loop $tiles
-      (local.set $tile (select (i32.const 16) (i32.const 4) (i32.ge_u (local.get $outs) (i32.const 16))))
-      (local.set $p (i32.const 0))
-      (block $positionsDone
-        (loop $positions
-          (br_if $positionsDone (i32.ge_u (local.get $p) (local.get $count)))
-          (if (i32.eq (local.get $tile) (i32.const 4))
-            (then
-              (call $tile4
-                (i32.add (local.get $x) (i32.mul (local.get $p) (local.get $xStep)))
-                (local.get $taps) (local.get $tapStep) (local.get $ins) (local.get $w)
-                (i32.add (local.get $start) (i32.mul (local.get $p) (local.get $startStep)))
-                (i32.add (local.get $y) (i32.mul (local.get $p) (local.get $yStep))))
-              (local.set $p (i32.add (local.get $p) (i32.const 1))))
-            (else
-              (if (i32.ge_u (i32.sub (local.get $count) (local.get $p)) (i32.const 3))
-                (then
-                  (call $tile16x3
-                    (i32.add (local.get $x) (i32.mul (local.get $p) (local.get $xStep))) (local.get $xStep)
-                    (local.get $taps) (local.get $tapStep) (local.get $ins) (local.get $w)
-                    (i32.add (local.get $start) (i32.mul (local.get $p) (local.get $startStep))) (local.get $startStep)
-                    (i32.add (local.get $y) (i32.mul (local.get $p) (local.get $yStep))) (local.get $yStep))
-                  (local.set $p (i32.add (local.get $p) (i32.const 3))))
-                (else
-                  (call $tile16
-                    (i32.add (local.get $x) (i32.mul (local.get $p) (local.get $xStep)))
-                    (local.get $taps) (local.get $tapStep) (local.get $ins) (local.get $w)
-                    (i32.add (local.get $start) (i32.mul (local.get $p) (local.get $startStep)))
-                    (i32.add (local.get $y) (i32.mul (local.get $p) (local.get $yStep))))
-                  (local.set $p (i32.add (local.get $p) (i32.const 1)))))))
-          (br $positions)))
-      (local.set $w (i32.add (local.get $w) (i32.mul (local.get $weights) (local.get $tile))))
+      (local.set $tile (select (i32.const 24) (i32.const 4) (i32.ge_u (local.get $outs) (i32.const 24))))
+      (local.set $from (local.get $x))
+      (local.set $begin (local.get $start))
+      (local.set $to (local.get $y))
+      (local.set $p (local.get $count))
+      (loop $positions
+        (local.get $from) (local.get $taps) (local.get $tapStep) (local.get $ins) (local.get $w)
+        (local.get $begin) (local.get $to)
+        (if (param i32 i32 i32 i32 i32 i32 i32) (i32.eq (local.get $tile) (i32.const 24))
+          (then (call $tile24))
+          (else (call $tile4)))
+        (local.set $from (i32.add (local.get $from) (local.get $xStep)))
+        (local.set $begin (i32.add (local.get $begin) (local.get $startStep)))
+        (local.set $to (i32.add (local.get $to) (local.get $yStep)))
+        (br_if $positions (local.tee $p (i32.sub (local.get $p) (i32.const 1)))))
+      ;; the next tile: its weights lie behind this one's, 4 bytes for each of taps · ins · tile
+      (local.set $w (i32.add (local.get $w)
+        (i32.mul (i32.mul (local.get $taps) (local.get $ins)) (i32.shl (local.get $tile) (i32.const 2)))))
       (local.set $start (i32.add (local.get $start) (i32.shl (local.get $tile) (i32.const 2))))
       (local.set $y (i32.add (local.get $y) (i32.shl (local.get $tile) (i32.const 2))))
       (br_if $tiles (local.tee $outs (i32.sub (local.get $outs) (local.get $tile))))))
+
+  ;; 24 outputs at one position: as many sums at once as the registers of most processors have room for.
+  (func $tile24
+    (param $x i32) (param $taps i32) (param $tapStep i32) (param $ins i32) (param $w i32) (param $start i32)
+    (param $y i32)
+    (local $in i32) (local $end i32) (local $v v128)
+    (local $a0 v128) (local $a1 v128) (local $a2 v128) (local $a3 v128) (local $a4 v128) (local $a5 v128)
+    (local.set $a0 (v128.load (local.get $start)))
+    (local.set $a1 (v128.load offset=16 (local.get $start)))
+    (local.set $a2 (v128.load offset=32 (local.get $start)))
+    (local.set $a3 (v128.load offset=48 (local.get $start)))
+    (local.set $a4 (v128.load offset=64 (local.get $start)))
+    (local.set $a5 (v128.load offset=80 (local.get $start)))
+    (loop $tap
+      (local.set $end (i32.add (local.tee $in (local.get $x)) (i32.shl (local.get $ins) (i32.const 2))))
+      (loop $input
+        (local.set $v (v128.load32_splat (local.get $in)))
+        (local.set $a0 (f32x4.add (local.get $a0) (f32x4.mul (local.get $v) (v128.load (local.get $w)))))
+        (local.set $a1 (f32x4.add (local.get $a1) (f32x4.mul (local.get $v) (v128.load offset=16 (local.get $w)))))
+        (local.set $a2 (f32x4.add (local.get $a2) (f32x4.mul (local.get $v) (v128.load offset=32 (local.get $w)))))
+        (local.set $a3 (f32x4.add (local.get $a3) (f32x4.mul (local.get $v) (v128.load offset=48 (local.get $w)))))
+        (local.set $a4 (f32x4.add (local.get $a4) (f32x4.mul (local.get $v) (v128.load offset=64 (local.get $w)))))
+        (local.set $a5 (f32x4.add (local.get $a5) (f32x4.mul (local.get $v) (v128.load offset=80 (local.get $w)))))
+        (local.set $w (i32.add (local.get $w) (i32.const 96)))
+        (br_if $input (i32.lt_u (local.tee $in (i32.add (local.get $in) (i32.const 4))) (local.get $end))))
+      (local.set $x (i32.add (local.get $x) (local.get $tapStep)))
+      (br_if $tap (local.tee $taps (i32.sub (local.get $taps) (i32.const 1)))))
+    (v128.store (local.get $y) (local.get $a0))
+    (v128.store offset=16 (local.get $y) (local.get $a1))
+    (v128.store offset=32 (local.get $y) (local.get $a2))
+    (v128.store offset=48 (local.get $y) (local.get $a3))
+    (v128.store offset=64 (local.get $y) (local.get $a4))
+    (v128.store offset=80 (local.get $y) (local.get $a5)))
 
   ;; 4 outputs at one position.
   (func $tile4
@@ -64,101 +83,6 @@
       (local.set $x (i32.add (local.get $x) (local.get $tapStep)))
       (br_if $tap (local.tee $taps (i32.sub (local.get $taps) (i32.const 1)))))
     (v128.store (local.get $y) (local.get $a)))
-
-  ;; 16 outputs at one position.
-  (func $tile16
-    (param $x i32) (param $taps i32) (param $tapStep i32) (param $ins i32) (param $w i32) (param $start i32)
-    (param $y i32)
-    (local $in i32) (local $end i32) (local $v v128)
-    (local $a0 v128) (local $a1 v128) (local $a2 v128) (local $a3 v128)
-    (local.set $a0 (v128.load (local.get $start)))
-    (local.set $a1 (v128.load offset=16 (local.get $start)))
-    (local.set $a2 (v128.load offset=32 (local.get $start)))
-    (local.set $a3 (v128.load offset=48 (local.get $start)))
-    (loop $tap
-      (local.set $end (i32.add (local.tee $in (local.get $x)) (i32.shl (local.get $ins) (i32.const 2))))
-      (loop $input
-        (local.set $v (v128.load32_splat (local.get $in)))
-        (local.set $a0 (f32x4.add (local.get $a0) (f32x4.mul (local.get $v) (v128.load (local.get $w)))))
-        (local.set $a1 (f32x4.add (local.get $a1) (f32x4.mul (local.get $v) (v128.load offset=16 (local.get $w)))))
-        (local.set $a2 (f32x4.add (local.get $a2) (f32x4.mul (local.get $v) (v128.load offset=32 (local.get $w)))))
-        (local.set $a3 (f32x4.add (local.get $a3) (f32x4.mul (local.get $v) (v128.load offset=48 (local.get $w)))))
-        (local.set $w (i32.add (local.get $w) (i32.const 64)))
-        (br_if $input (i32.lt_u (local.tee $in (i32.add (local.get $in) (i32.const 4))) (local.get $end))))
-      (local.set $x (i32.add (local.get $x) (local.get $tapStep)))
-      (br_if $tap (local.tee $taps (i32.sub (local.get $taps) (i32.const 1)))))
-    (v128.store (local.get $y) (local.get $a0))
-    (v128.store offset=16 (local.get $y) (local.get $a1))
-    (v128.store offset=32 (local.get $y) (local.get $a2))
-    (v128.store offset=48 (local.get $y) (local.get $a3)))
-
-  ;; 16 outputs at three positions a, b, c: each weight is loaded once for the three.
-  (func $tile16x3
-    (param $x i32) (param $xStep i32) (param $taps i32) (param $tapStep i32) (param $ins i32) (param $w i32)
-    (param $start i32) (param $startStep i32) (param $y i32) (param $yStep i32)
-    (local $in i32) (local $end i32) (local $inB i32) (local $inC i32)
-    (local $v v128) (local $w0 v128) (local $w1 v128) (local $w2 v128) (local $w3 v128)
-    (local $a0 v128) (local $a1 v128) (local $a2 v128) (local $a3 v128)
-    (local $b0 v128) (local $b1 v128) (local $b2 v128) (local $b3 v128)
-    (local $c0 v128) (local $c1 v128) (local $c2 v128) (local $c3 v128)
-    (local.set $a0 (v128.load (local.get $start)))
-    (local.set $a1 (v128.load offset=16 (local.get $start)))
-    (local.set $a2 (v128.load offset=32 (local.get $start)))
-    (local.set $a3 (v128.load offset=48 (local.get $start)))
-    (local.set $start (i32.add (local.get $start) (local.get $startStep)))
-    (local.set $b0 (v128.load (local.get $start)))
-    (local.set $b1 (v128.load offset=16 (local.get $start)))
-    (local.set $b2 (v128.load offset=32 (local.get $start)))
-    (local.set $b3 (v128.load offset=48 (local.get $start)))
-    (local.set $start (i32.add (local.get $start) (local.get $startStep)))
-    (local.set $c0 (v128.load (local.get $start)))
-    (local.set $c1 (v128.load offset=16 (local.get $start)))
-    (local.set $c2 (v128.load offset=32 (local.get $start)))
-    (local.set $c3 (v128.load offset=48 (local.get $start)))
-    (loop $tap
-      (local.set $end (i32.add (local.tee $in (local.get $x)) (i32.shl (local.get $ins) (i32.const 2))))
-      (local.set $inB (i32.add (local.get $in) (local.get $xStep)))
-      (local.set $inC (i32.add (local.get $inB) (local.get $xStep)))
-      (loop $input
-        (local.set $w0 (v128.load (local.get $w)))
-        (local.set $w1 (v128.load offset=16 (local.get $w)))
-        (local.set $w2 (v128.load offset=32 (local.get $w)))
-        (local.set $w3 (v128.load offset=48 (local.get $w)))
-        (local.set $v (v128.load32_splat (local.get $in)))
-        (local.set $a0 (f32x4.add (local.get $a0) (f32x4.mul (local.get $v) (local.get $w0))))
-        (local.set $a1 (f32x4.add (local.get $a1) (f32x4.mul (local.get $v) (local.get $w1))))
-        (local.set $a2 (f32x4.add (local.get $a2) (f32x4.mul (local.get $v) (local.get $w2))))
-        (local.set $a3 (f32x4.add (local.get $a3) (f32x4.mul (local.get $v) (local.get $w3))))
-        (local.set $v (v128.load32_splat (local.get $inB)))
-        (local.set $b0 (f32x4.add (local.get $b0) (f32x4.mul (local.get $v) (local.get $w0))))
-        (local.set $b1 (f32x4.add (local.get $b1) (f32x4.mul (local.get $v) (local.get $w1))))
-        (local.set $b2 (f32x4.add (local.get $b2) (f32x4.mul (local.get $v) (local.get $w2))))
-        (local.set $b3 (f32x4.add (local.get $b3) (f32x4.mul (local.get $v) (local.get $w3))))
-        (local.set $v (v128.load32_splat (local.get $inC)))
-        (local.set $c0 (f32x4.add (local.get $c0) (f32x4.mul (local.get $v) (local.get $w0))))
-        (local.set $c1 (f32x4.add (local.get $c1) (f32x4.mul (local.get $v) (local.get $w1))))
-        (local.set $c2 (f32x4.add (local.get $c2) (f32x4.mul (local.get $v) (local.get $w2))))
-        (local.set $c3 (f32x4.add (local.get $c3) (f32x4.mul (local.get $v) (local.get $w3))))
-        (local.set $w (i32.add (local.get $w) (i32.const 64)))
-        (local.set $inB (i32.add (local.get $inB) (i32.const 4)))
-        (local.set $inC (i32.add (local.get $inC) (i32.const 4)))
-        (br_if $input (i32.lt_u (local.tee $in (i32.add (local.get $in) (i32.const 4))) (local.get $end))))
-      (local.set $x (i32.add (local.get $x) (local.get $tapStep)))
-      (br_if $tap (local.tee $taps (i32.sub (local.get $taps) (i32.const 1)))))
-    (v128.store (local.get $y) (local.get $a0))
-    (v128.store offset=16 (local.get $y) (local.get $a1))
-    (v128.store offset=32 (local.get $y) (local.get $a2))
-    (v128.store offset=48 (local.get $y) (local.get $a3))
-    (local.set $y (i32.add (local.get $y) (local.get $yStep)))
-    (v128.store (local.get $y) (local.get $b0))
-    (v128.store offset=16 (local.get $y) (local.get $b1))
-    (v128.store offset=32 (local.get $y) (local.get $b2))
-    (v128.store offset=48 (local.get $y) (local.get $b3))
-    (local.set $y (i32.add (local.get $y) (local.get $yStep)))
-    (v128.store (local.get $y) (local.get $c0))
-    (v128.store offset=16 (local.get $y) (local.get $c1))
-    (v128.store offset=32 (local.get $y) (local.get $c2))
-    (v128.store offset=48 (local.get $y) (local.get $c3)))
 
   ;; y[p, f] = tanh(z[p, f] + add[f]) · sigmoid(z[p, features + f] + add[features + f]), for `count` positions p.
   ;; With d = exp(-2 tanh's argument) and e = exp(-sigmoid's argument) this is (1 - d) / ((1 + d) (1 + e)).
