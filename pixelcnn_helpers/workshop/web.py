@@ -65,8 +65,8 @@ def build(model: GatedPixelCNN, judge: ConvClassifier) -> str:
     }
     page = re.sub(r"\{\{([\w.]+)\}\}", lambda found: parts[found[1]], source("page.html"))
     if len(page.encode()) > LARGEST:
-        size, fix = f"{len(page.encode()) / 1e6:.2f} MB", "store the judge's weights in float16, or take fewer features"
-        raise ValueError(f"the page must be at most {LARGEST / 1e6:g} MB, got {size}: {fix}")
+        size = len(page.encode()) / 1e6
+        raise ValueError(f"page must be at most {LARGEST / 1e6:g} MB, got {size:.2f} MB: take fewer features or blocks")
     return page
 
 
@@ -117,7 +117,7 @@ def _layers(judge: ConvClassifier) -> list[tuple[str, str]]:
 def _folded(judge: ConvClassifier) -> dict[str, torch.Tensor]:
     """The judge's weights, each batch norm folded into the convolution before it. It is computed in float64, whose
     rounding does not show in float32, so that every processor finds the same."""
-    state, net = {}, list(copy.deepcopy(judge).double().net)
+    state, net = {}, list(copy.deepcopy(judge).double().eval().net)
     for index, layer in enumerate(net):
         if isinstance(layer, nn.Conv2d):
             layer = fuse_conv_bn_eval(layer, net[index + 1])

@@ -57,6 +57,8 @@ function option(value, text, selected) {
   return new Option(text, value, selected, selected);
 }
 
+const article = (digit) => (+digit === 8 ? "an" : "a");
+const withArticle = (digit) => `${article(digit)} ${digit}`;
 const percent = (share) => `${share > 0 && share < 0.01 ? "<1" : Math.round(100 * share)} %`;
 const hundredths = (share) => share.toFixed(2);
 

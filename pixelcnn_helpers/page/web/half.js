@@ -7,14 +7,14 @@ const PEN = 1.7; // the reach of the pen in pixels; it is softer outside
 const half = {
   image: new Uint8Array(PIXELS),
   isExample: true, // until the reader begins a drawing
-  seed: 100,
+  seed: FIRST_SEED,
   pen: { row: 8, col: 9, down: false }, // for the keys
   last: null, // where the pointer was
 };
 
 function startHalf() {
-  $("as").append(option("each", "each of the ten digits, once", true));
-  for (let c = 0; c < CLASSES; c++) $("as").append(option(c, `a ${c}, ten times`, false));
+  $("as").append(option("each", "each digit, once", true));
+  for (let c = 0; c < CLASSES; c++) $("as").append(option(c, `${withArticle(c)}, ten times`, false));
   for (let i = 0; i < 10; i++) {
     const name = element("span", { className: "as" });
     const canvas = element("canvas", { className: "digit", width: WIDTH, height: HEIGHT });
@@ -115,6 +115,10 @@ function showDraft() {
   const side = (WIDTH - 2 * MARGIN) * CELL;
   context.strokeRect(MARGIN * CELL, MARGIN * CELL, side, side); // where MNIST's digits lie
   context.setLineDash([]);
+  context.font = `22px ${getComputedStyle(document.body).fontFamily}`;
+  context.textAlign = "center";
+  context.fillStyle = "#70757d";
+  context.fillText("the network’s half", (WIDTH * CELL) / 2, HEIGHT * CELL * 0.76);
   if (document.activeElement === $("draft") && $("draft").matches(":focus-visible")) {
     paintFrame(context, half.pen.row * WIDTH + half.pen.col);
   }
@@ -159,11 +163,11 @@ function showReading(each, nats) {
   const most = shares.indexOf(Math.max(...shares));
   [...$("finished").children].forEach((box, c) => {
     box.classList.toggle("likeliest", each && c === most);
-    if (each) box.lastChild.textContent = `as ${c} · ${percent(shares[c])}`;
+    if (each) box.lastChild.replaceChildren(`as ${c}`, element("br"), percent(shares[c]));
   });
   $("half-words").textContent = each
-    ? `The share beside each name says how likely your half makes that digit, by Bayes’ rule: most likely a ${most}. `
-      + "The coloured bar shows the judge’s votes for what came out."
-    : `Ten times a ${$("as").value}, each with other noise. The coloured bar shows the judge’s votes.`;
+    ? `The shares say how likely your half makes each digit, by Bayes’ rule: most likely ${withArticle(most)}. `
+      + "The coloured bars show the judge’s votes for what came out."
+    : `Ten times ${withArticle($("as").value)}, each with other noise. The coloured bars show the judge’s votes.`;
   $("finished").ariaBusy = "false";
 }

@@ -1,4 +1,4 @@
-// How it draws: the large digit again, up to a pixel, with what the network sees there and how likely it finds each grey.
+// How it draws: the large digit again, up to a pixel, with what the network sees there, and the shares of the greys.
 
 const inside = {
   digit: null, // {image, logits}
@@ -20,9 +20,9 @@ function startInside() {
   }
   $("slow").onpointerdown = (event) => {
     const box = $("slow").getBoundingClientRect();
-    const part = (at, begin, length, count) => Math.min(count - 1, Math.max(0, Math.floor(((at - begin) / length) * count)));
-    const row = part(event.clientY, box.top, box.height, HEIGHT);
-    stopAt(row * WIDTH + part(event.clientX, box.left, box.width, WIDTH));
+    const within = (count, share) => Math.min(count - 1, Math.max(0, Math.floor(share * count)));
+    const row = within(HEIGHT, (event.clientY - box.top) / box.height);
+    stopAt(row * WIDTH + within(WIDTH, (event.clientX - box.left) / box.width));
   };
   $("slow").onkeydown = (event) => {
     const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -WIDTH, ArrowDown: WIDTH };
@@ -97,8 +97,7 @@ function showInside(place) {
   const drawn = digit.image[place];
   [...$("shares").children].forEach((bar, level) => {
     bar.disabled = false;
-    bar.style.setProperty("--vote", shares[level]);
-    bar.dataset.vote = percent(shares[level]);
+    setBar(bar, shares[level]);
     bar.ariaPressed = level === drawn;
     bar.ariaLabel = `Grey ${level} of ${LEVELS - 1}: ${percent(shares[level])}${level === drawn ? ", drawn" : ""}`;
   });
@@ -111,11 +110,10 @@ function showInside(place) {
 /** The reader's own choice at a pixel: what came before is kept, the rest is drawn anew with the same noise. */
 function decide(level) {
   const { digit, place } = inside;
-  const { label, seed, temperature } = mix.large;
+  const { large } = mix;
   const known = Int8Array.from(digit.image, (drawn, i) => (i < place ? drawn : i === place ? level : -1));
   $("slow").ariaBusy = "true";
-  const large = mix.large;
-  artist.draw("inside", [{ label, seed, known }], temperature, ({ image, logits }, current) => {
+  artist.draw("inside", [{ label: large.label, seed: large.seed, known }], large.temperature, ({ image, logits }, current) => {
     if (!current || large !== mix.large) return;
     inside.forced.push({ digit, place });
     inside.digit = { image, logits };

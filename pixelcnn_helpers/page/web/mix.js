@@ -1,10 +1,12 @@
 // Digits between classes: what to ask for, the large digit, nine more, and the judge's votes.
 
+const FIRST_SEED = 100;
+
 const mix = {
   from: about.pairs[0][0],
   to: about.pairs[0][1],
   parts: new Array(CLASSES).fill(0), // of all ten, from 0 to 10
-  seeds: Array.from({ length: 10 }, (_, i) => 100 + i), // of the large digit, then of the nine
+  seeds: Array.from({ length: 10 }, (_, i) => FIRST_SEED + i), // of the large digit, then of the nine
   large: null, // the large digit as drawn: {image, logits, label, seed, temperature}
   listeners: [], // called with each new large digit
 };
@@ -58,9 +60,8 @@ function choosePair(from, to) {
 
 function chooseKind() {
   const two = isOfTwo();
-  $("two").hidden = !two;
-  $("pairs").hidden = !two;
-  $("ten").hidden = two;
+  for (const id of ["two", "pairs", "title-two"]) $(id).hidden = !two;
+  for (const id of ["ten", "title-ten"]) $(id).hidden = two;
   if (!two && mix.parts.every((part) => part === 0)) {
     // begin where the pair was
     const weight = Math.round(10 * $("weight").value);
@@ -111,16 +112,18 @@ function showRequest(label, temperature) {
   const { from, to } = mix;
   $("temperature-value").value = hundredths(temperature);
   $("temperature").ariaValueText = hundredths(temperature);
-  $("asked").textContent = label ? `You ask for ${inWords(label)}.` : "All weights are 0: raise one of them.";
+  let words = label ? `You ask for ${inWords(label)}.` : "All weights are 0: raise one of them.";
+  if (temperature < 1) words += " At this temperature chance takes only what is likely.";
+  if (temperature > 1) words += " At this temperature chance also takes what is unlikely.";
+  $("asked").textContent = words;
   for (const [side, index] of [["from", from], ["to", to]]) {
     $(`${side}-name`).textContent = index;
     $(`${side}-name`).style.setProperty("--fill", `var(--class-${index})`);
     $("weight").style.setProperty(`--${side}-fill`, `var(--class-${index})`);
   }
-  const article = (digit) => (digit === 8 ? "an" : "a");
   $("from-article").textContent = article(from);
   $("to-article").textContent = article(to);
-  document.title = `What lies between ${article(from)} ${from} and ${article(to)} ${to}?`;
+  document.title = `What lies between ${withArticle(from)} and ${withArticle(to)}?`;
   $("weight").ariaValueText = label ? inWords(label) : "";
   for (const button of $("pairs").children) button.ariaPressed = button.dataset.pair === `${from}-${to}`;
   mix.parts.forEach((part, c) => ($(`part-${c}`).ariaValueText = `${part} parts of ${c}`));
@@ -132,11 +135,9 @@ function showLarge(digit, { label, seed }, temperature, current) {
   $("large").ariaBusy = String(!current);
   $("large").ariaLabel = `A digit of ${HEIGHT} by ${WIDTH} pixels, drawn for ${inWords(label)}`;
   const way = document.documentElement.dataset.kernel === "simd" ? "" : ", without the browser’s fast arithmetic";
-  $("speed").textContent = `Drawn in ${Math.round(1000 * digit.seconds)} thousandths of a second${way}.`;
+  $("speed").textContent = `${PIXELS} pixels, drawn one after the other in ${hundredths(digit.seconds)}\u00a0s${way}.`;
   [...$("bars").children].forEach((bar, c) => {
-    bar.style.setProperty("--vote", digit.votes[c]);
-    bar.classList.toggle("read", digit.votes[c] >= 0.005);
-    bar.dataset.vote = percent(digit.votes[c]);
+    setBar(bar, digit.votes[c]);
   });
   mix.large = { ...digit, label, seed, temperature };
   for (const listener of mix.listeners) listener(mix.large);

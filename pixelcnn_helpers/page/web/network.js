@@ -109,7 +109,8 @@ class GatedPixelCNN {
   constructor(kernel, { config, size, tensor }) {
     const { features, levels, embedding, dilations, classes, blocks } = config;
     Object.assign(this, { kernel, size, features, levels, classes });
-    this.inputs = Array.from({ length: levels }, (_, level) => this.scale(level, embedding && tensor("embedding.weight")));
+    const vectors = embedding ? tensor("embedding.weight") : null;
+    this.inputs = Array.from({ length: levels }, (_, level) => this.scale(level, vectors));
     this.vertical = new VerticalConv2d(kernel, tensor("vertical.weight"), 1, size);
     this.horizontal = new HorizontalConv2d(kernel, tensor("horizontal.weight"), 1, this.vertical.reach, size);
     this.bias = kernel.store(tensor("vertical.bias").values);
@@ -128,10 +129,10 @@ class GatedPixelCNN {
   }
 
   /** A level as the network sees it: its learned vector, or a number from -1 to 1 beside a one. */
-  scale(level, embedding) {
-    if (!embedding) return Float32Array.of(level * (2 / (this.levels - 1)) - 1, 1);
-    const inputs = embedding.shape[1];
-    return embedding.values.subarray(level * inputs, (level + 1) * inputs);
+  scale(level, vectors) {
+    if (!vectors) return Float32Array.of(level * (2 / (this.levels - 1)) - 1, 1);
+    const inputs = vectors.shape[1];
+    return vectors.values.subarray(level * inputs, (level + 1) * inputs);
   }
 
   label(label) {

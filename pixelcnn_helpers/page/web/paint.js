@@ -52,3 +52,9 @@ function segments(votes) {
   const parts = votes.map((share, index) => `var(--class-${index}) ${100 * sum}% ${100 * (sum += share)}%`);
   return `linear-gradient(to right, ${parts.join(", ")})`;
 }
+
+/** A share as the height of a bar, with its per cents above it unless they are next to nothing. */
+function setBar(bar, share) {
+  bar.style.setProperty("--vote", share);
+  bar.dataset.vote = share < 0.01 ? "" : Math.round(100 * share);
+}
