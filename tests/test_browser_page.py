@@ -1,8 +1,6 @@
 """The page that draws, opened from a file in a real Chromium without a network."""
 
-import math
-import statistics
-from contextlib import contextmanager
+import re
 
 import pytest
 import torch
@@ -35,22 +33,21 @@ MOVES_WITHOUT_END = """() => new Promise((resolve, reject) => {
         weight.dispatchEvent(new Event('input'));
     }, 10);
 })"""
-NAMELESS = """() => [...document.querySelectorAll('button, input, select, canvas, summary, a')].filter(
+NAMELESS = """() => [...document.querySelectorAll('button, input, select, canvas[role], summary, a')].filter(
     thing => !(thing.ariaLabel || thing.labels?.length || thing.textContent.trim()
                || document.getElementById(thing.getAttribute('aria-labelledby') ?? '')
-               || document.getElementById(thing.getAttribute('aria-describedby') ?? ''))).map(thing => thing.outerHTML)"""
+               || document.getElementById(thing.getAttribute('aria-describedby') ?? ''))
+).map(thing => thing.outerHTML)"""
 
 
-@contextmanager
-def chrome(*flags):
+@pytest.fixture(scope="module")
+def browser():
     executable = chromium()
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        flags = ["--host-resolver-rules=MAP * ~NOTFOUND", *flags]
-        browser = playwright.chromium.launch(executable_path=executable, args=flags)
-        yield browser
-        browser.close()
+        flags = ["--host-resolver-rules=MAP * ~NOTFOUND"]
+        yield playwright.chromium.launch(executable_path=executable, args=flags)
 
 
 class Page:
@@ -60,11 +57,15 @@ class Page:
         self.model, self.problems = model, []
         context = browser.new_context(offline=True, **options)
         self.page = context.new_page()
-        self.page.on("console", lambda message: self.problems.append(message.text))
+        self.page.on("console", lambda message: self.told(message.text))
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
         self.page.on("request", lambda request: self.asked(request.url))
         self.page.goto(path.as_uri())
         self.find = self.page.locator
+
+    def told(self, text: str) -> None:
+        if not text.startswith("Canvas2D: Multiple readback"):  # these tests read the canvases
+            self.problems.append(text)
 
     def asked(self, url: str) -> None:
         if not url.startswith(("file:", "blob:", "data:")):
@@ -112,12 +113,6 @@ def shipped(tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "between.html"
     path.write_text(web.build(model, judge), encoding="utf-8")
     return path, model, judge
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chrome() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -274,7 +269,8 @@ def test_finish_my_half(page):
     given[:, :, 14:] = 0
     wanted = pch.sample(page.model, labels=torch.eye(10), seed=[100] * 10, known=(given.expand(10, -1, -1, -1), mask))
     assert equal(found, wanted) >= 9
-    log_p = page.model(given.expand(10, -1, -1, -1), torch.eye(10)).log_softmax(1)
+    with torch.no_grad():
+        log_p = page.model(given.expand(10, -1, -1, -1), torch.eye(10)).log_softmax(1)
     log_p = log_p.gather(1, given.expand(10, -1, -1, -1)[:, None].long())[..., :14, :].flatten(1).sum(1)
     read = log_p.softmax(0)
     most = int(read.argmax())
@@ -351,15 +347,17 @@ def test_other_networks(browser, tmp_path, embedding):
     seen = cells[..., 0] < cells[..., 2] - 10  # bluish
     field = torch.as_tensor(pch.receptive_field(model, row, col, (28, 28), asked))
     bright = page.large()[0] == 7  # white stays white
-    assert torch.equal(seen & ~bright, field & ~bright) and 100 < seen.sum() < 500
+    assert torch.equal(seen & ~bright, field & ~bright) and 100 < field.sum() < 500
     assert page.problems == []
 
 
-def test_without_webassembly_the_images_are_the_same(shipped):
+def test_without_the_kernel_the_image_is_the_same(browser, shipped, tmp_path):
+    """A browser that cannot run the assembled kernel computes in plain JavaScript."""
     path, model, _ = shipped
-    with chrome("--js-flags=--noexpose-wasm") as browser:
-        page = Page(browser, path, model)
-        assert torch.equal(page.large(), pch.sample(model, labels=label({1: 0.5, 7: 0.5}), seed=100)[0])
-        assert page.page.evaluate("document.documentElement.dataset.kernel") == "plain"
-        assert "without the browser’s fast arithmetic" in page.find("#speed").inner_text()
-        assert page.problems == []
+    other = tmp_path / "plain.html"
+    other.write_text(re.sub('(id="wasm">)[^<]+', r"\1AGFzbQ==", path.read_text(encoding="utf-8")), encoding="utf-8")
+    page = Page(browser, other, model)
+    assert torch.equal(page.large(), pch.sample(model, labels=label({1: 0.5, 7: 0.5}), seed=100)[0])
+    assert page.page.evaluate("document.documentElement.dataset.kernel") == "plain"
+    assert "without the browser’s fast arithmetic" in page.find("#speed").inner_text()
+    assert page.problems == []

@@ -112,8 +112,9 @@ function decide(level) {
   const { digit, place } = inside;
   const { large } = mix;
   const known = Int8Array.from(digit.image, (drawn, i) => (i < place ? drawn : i === place ? level : -1));
+  const wanted = { label: large.label, seed: large.seed, known };
   $("slow").ariaBusy = "true";
-  artist.draw("inside", [{ label: large.label, seed: large.seed, known }], large.temperature, ({ image, logits }, current) => {
+  artist.draw("inside", [wanted], large.temperature, ({ image, logits }, current) => {
     if (!current || large !== mix.large) return;
     inside.forced.push({ digit, place });
     inside.digit = { image, logits };
