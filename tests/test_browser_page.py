@@ -33,6 +33,20 @@ MOVES_WITHOUT_END = """() => new Promise((resolve, reject) => {
         weight.dispatchEvent(new Event('input'));
     }, 10);
 })"""
+BURST = """async () => {
+    const weight = document.getElementById('weight');
+    const show = artist.show;
+    let drawn = 0;
+    artist.show = (digit) => { drawn++; show.call(artist, digit); };
+    for (let move = 0; move < 40; move++) {
+        weight.value = move / 100;
+        weight.dispatchEvent(new Event('input'));
+        await new Promise((resume) => setTimeout(resume, 5));
+    }
+    while (document.getElementById('more').ariaBusy === 'true') await new Promise((resume) => setTimeout(resume, 20));
+    artist.show = show;
+    return drawn;
+}"""
 NAMELESS = """() => [...document.querySelectorAll('button, input, select, canvas[role], summary, a')].filter(
     thing => !(thing.ariaLabel || thing.labels?.length || thing.textContent.trim()
                || document.getElementById(thing.getAttribute('aria-labelledby') ?? '')
@@ -162,6 +176,12 @@ def test_a_drag_ends_on_the_right_picture(page):
 
 def test_digits_appear_while_the_slider_keeps_moving(page):
     assert page.page.evaluate(MOVES_WITHOUT_END) == 4
+
+
+def test_what_nobody_waits_for_is_not_drawn(page):
+    drawn = page.page.evaluate(BURST)  # 40 moves in 0.2 s ask for 400 digits
+    assert 10 <= drawn < 100
+    assert equal(page.ten(), pch.sample(page.model, 10, labels=label({1: 0.61, 7: 0.39}).expand(10, -1), seed=100)) >= 9
 
 
 def test_the_judge_reads_what_stands_there(page, shipped):

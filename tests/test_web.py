@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import refused
+from PIL import Image
 
 from pixelcnn_helpers import GatedPixelCNN, PixelCNN, load_pretrained
 from pixelcnn_helpers.page import plots
 from pixelcnn_helpers.studies.judges import ConvClassifier, ResidualClassifier
-from pixelcnn_helpers.workshop import web
+from pixelcnn_helpers.workshop import film, web
 
 ROOT = Path(__file__).parents[1]
 COMMITTED = ROOT / "figures" / "between.html"
@@ -67,6 +68,26 @@ def test_layers_have_the_names_of_python():
     for name, _ in tiny(embedding=2).named_parameters():
         *_, layer, kind = name.split(".")
         assert f".{kind}" in network and re.search(rf'\b(this\.)?{layer}\b', network), name
+
+
+# The film
+
+
+def test_the_committed_film_moves_and_says_what_it_shows():
+    path = COMMITTED.with_suffix(".png")
+    with Image.open(path) as picture:
+        assert picture.n_frames > 20 and picture.size == film.SHOWN and picture.info["Description"] == film.DESCRIPTION
+    assert path.stat().st_size < 500_000
+
+
+def test_a_film_without_chromium_or_playwright(monkeypatch, tmp_path):
+    monkeypatch.setattr(film.shutil, "which", lambda name: None)
+    with refused(ValueError, "needs chromium", "install one"):
+        film.write_film(tmp_path / "between.html")
+    monkeypatch.setattr(film.shutil, "which", lambda name: name)
+    monkeypatch.setitem(sys.modules, "playwright.sync_api", None)
+    with refused(ValueError, "pip install playwright"):
+        film.write_film(tmp_path / "between.html")
 
 
 # The kernel, run by the assembler's own engine

@@ -46,6 +46,13 @@ function tell(problem) {
   $("notice").hidden = false;
 }
 
+/** Words under a drawing; a screen reader speaks them while the reader is at work in their section. */
+function say(id, words) {
+  if ($(id).textContent === words) return;
+  $(id).ariaLive = $(id).closest("section").contains(document.activeElement) ? "polite" : "off";
+  $(id).textContent = words;
+}
+
 /** A new element with properties and children. */
 function element(tag, properties = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);

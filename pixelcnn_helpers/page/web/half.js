@@ -103,7 +103,7 @@ function penByKey(event) {
   if (pen.down) stroke(before, [pen.row + 0.5, pen.col + 0.5]);
   showDraft();
   if (event.key === " " && !pen.down) finish();
-  $("draft-words").textContent = `The pen is ${pen.down ? "down" : "up"}, row ${pen.row + 1}, column ${pen.col + 1}.`;
+  say("draft-words", `The pen is ${pen.down ? "down" : "up"}, row ${pen.row + 1}, column ${pen.col + 1}.`);
 }
 
 function showDraft() {
@@ -165,9 +165,9 @@ function showReading(each, nats) {
     box.classList.toggle("likeliest", each && c === most);
     if (each) box.lastChild.replaceChildren(`as ${c}`, element("br"), percent(shares[c]));
   });
-  $("half-words").textContent = each
-    ? `The shares say how likely your half makes each digit, by Bayes’ rule: most likely ${withArticle(most)}. `
-      + "The coloured bars show the judge’s votes for what came out."
-    : `Ten times ${withArticle($("as").value)}, each with other noise. The coloured bars show the judge’s votes.`;
+  const what = each
+    ? `The shares say how likely your half makes each digit, by Bayes’ rule: most likely ${withArticle(most)}.`
+    : `Ten times ${withArticle($("as").value)}, each with other noise.`;
+  say("half-words", `${what} The coloured bars show the judge’s votes for what came out.`);
   $("finished").ariaBusy = "false";
 }

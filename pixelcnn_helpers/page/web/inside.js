@@ -89,7 +89,7 @@ function showInside(place) {
   $("undo").hidden = !forced.length;
   $("shares").classList.toggle("idle", !stopped);
   if (!stopped) {
-    $("slow-words").textContent = playing ? "Drawing …" : "Finished. Choose a pixel to look back at it.";
+    say("slow-words", playing ? "Drawing …" : "Finished. Choose a pixel to look back at it.");
     for (const bar of $("shares").children) bar.disabled = true;
     return;
   }
@@ -103,8 +103,8 @@ function showInside(place) {
   });
   const where = `Row ${Math.floor(place / WIDTH) + 1}, column ${(place % WIDTH) + 1} of ${HEIGHT}`;
   const whose = forced.some((choice) => choice.place === place) ? "You chose" : "Chance chose";
-  $("slow-words").textContent = `${where}. ${whose} grey ${drawn} of ${LEVELS - 1}, to which the network gave `
-    + `${percent(shares[drawn])}.`;
+  const given = `to which the network gave ${percent(shares[drawn])}`;
+  say("slow-words", `${where}. ${whose} grey ${drawn} of ${LEVELS - 1}, ${given}.`);
 }
 
 /** The reader's own choice at a pixel: what came before is kept, the rest is drawn anew with the same noise. */

@@ -1,6 +1,7 @@
 // The start of the page.
 
 $("count").textContent = about.weights.toLocaleString("en");
+$("greys").textContent = LEVELS;
 mix.listeners.push(({ label, seed, temperature }) => {
   const asked = [];
   label.forEach((share, c) => share > 0 && asked.push(`${c}: ${+share.toFixed(4)}`));
