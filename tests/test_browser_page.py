@@ -250,6 +250,8 @@ def test_a_click_shows_the_shares_at_a_pixel_and_a_bar_decides(page):
     cells = torch.tensor(page.find("#slow").evaluate(CELLS)).view(28, 28, 3)
     upper = cells[:26, :, 0]  # all of them seen, tinted
     assert len(set(zip(upper.flatten().tolist(), wanted[:26].flatten().tolist(), strict=True))) <= page.model.levels
+    page.choose("#slow", row, col)
+    assert f"You chose grey {other} of 7" in page.find("#slow-words").inner_text()
     page.find("#undo").click()
     assert page.find("#slow-words").inner_text().startswith(told)
 

@@ -99,8 +99,8 @@ def _check(model, judge) -> None:
     if model.channels != 1 or model.size != judge.size:
         got = f"{model.channels} and {model.size}"
         raise ValueError(f"model must have one channel and the judge's size {judge.size}, got {got}")
-    if model.classes != judge.classes or model.classes > len(plots.CLASSES):
-        raise ValueError(f"model must have the judge's classes, at most 10, got {model.classes} and {judge.classes}")
+    if not model.classes == judge.classes == len(plots.CLASSES):
+        raise ValueError(f"model and judge must have ten classes, got {model.classes} and {judge.classes}")
 
 
 def _weights(model: GatedPixelCNN) -> dict[str, torch.Tensor]:

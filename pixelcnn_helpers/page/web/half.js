@@ -23,6 +23,7 @@ function startHalf() {
   }
   const draft = $("draft");
   draft.onpointerdown = (event) => {
+    if (event.button !== 0) return;
     draft.setPointerCapture(event.pointerId);
     beginDrawing();
     half.last = pointAt(event);

@@ -1,9 +1,8 @@
 // How it draws: the large digit again, up to a pixel, with what the network sees there, and the shares of the greys.
 
 const inside = {
-  digit: null, // {image, logits}
-  label: null,
-  forced: [], // the digits before each of the reader's own choices
+  digit: null, // {image, logits, chosen}: chosen holds the pixels that the reader decided
+  before: [], // {digit, place} before each of the reader's decisions
   place: 13 * WIDTH + 14, // as many pixels are drawn
   playing: 0, // the animation frame that will go on
 };
@@ -19,6 +18,7 @@ function startInside() {
     $("shares").append(bar);
   }
   $("slow").onpointerdown = (event) => {
+    if (event.button !== 0) return;
     const box = $("slow").getBoundingClientRect();
     const within = (count, share) => Math.min(count - 1, Math.max(0, Math.floor(share * count)));
     const row = within(HEIGHT, (event.clientY - box.top) / box.height);
@@ -33,12 +33,12 @@ function startInside() {
   };
   $("play").onclick = () => (inside.playing ? stopAt(inside.place) : play());
   $("undo").onclick = () => {
-    const { digit, place } = inside.forced.pop();
+    const { digit, place } = inside.before.pop();
     inside.digit = digit;
     stopAt(place);
   };
   mix.listeners.push((digit) => {
-    Object.assign(inside, { digit, forced: [] });
+    Object.assign(inside, { digit: { ...digit, chosen: [] }, before: [] });
     $("slow").ariaBusy = "false";
     if (inside.playing) showInside(inside.place);
     else stopAt(inside.place);
@@ -82,11 +82,11 @@ function play() {
 
 /** While it draws slowly only the drawing changes; where it stops, also what the network sees, and the shares. */
 function showInside(place) {
-  const { digit, playing, forced } = inside;
+  const { digit, playing, before } = inside;
   const stopped = !playing && place < PIXELS;
   paintUnfinished($("slow"), digit.image, place, stopped ? (other) => sees(place, other) : null);
   $("play").textContent = playing ? "Stop here" : place < PIXELS && place > 0 ? "Go on slowly" : "Draw slowly";
-  $("undo").hidden = !forced.length;
+  $("undo").hidden = !before.length;
   $("shares").classList.toggle("idle", !stopped);
   if (!stopped) {
     say("slow-words", playing ? "Drawing …" : "Finished. Choose a pixel to look back at it.");
@@ -102,7 +102,7 @@ function showInside(place) {
     bar.ariaLabel = `Grey ${level} of ${LEVELS - 1}: ${percent(shares[level])}${level === drawn ? ", drawn" : ""}`;
   });
   const where = `Row ${Math.floor(place / WIDTH) + 1}, column ${(place % WIDTH) + 1} of ${HEIGHT}`;
-  const whose = forced.some((choice) => choice.place === place) ? "You chose" : "Chance chose";
+  const whose = digit.chosen.includes(place) ? "You chose" : "Chance chose";
   const given = `to which the network gave ${percent(shares[drawn])}`;
   say("slow-words", `${where}. ${whose} grey ${drawn} of ${LEVELS - 1}, ${given}.`);
 }
@@ -116,8 +116,8 @@ function decide(level) {
   $("slow").ariaBusy = "true";
   artist.draw("inside", [wanted], large.temperature, ({ image, logits }, current) => {
     if (!current || large !== mix.large) return;
-    inside.forced.push({ digit, place });
-    inside.digit = { image, logits };
+    inside.before.push({ digit, place });
+    inside.digit = { image, logits, chosen: [...digit.chosen.filter((earlier) => earlier < place), place] };
     $("slow").ariaBusy = "false";
     stopAt(place);
   });

@@ -136,9 +136,7 @@ function showLarge(digit, { label, seed }, temperature, current) {
   $("large").ariaLabel = `A digit of ${HEIGHT} by ${WIDTH} pixels, drawn for ${inWords(label)}`;
   const way = document.documentElement.dataset.kernel === "simd" ? "" : ", without the browser’s fast arithmetic";
   $("speed").textContent = `${PIXELS} pixels, drawn one after the other in ${hundredths(digit.seconds)}\u00a0s${way}.`;
-  [...$("bars").children].forEach((bar, c) => {
-    setBar(bar, digit.votes[c]);
-  });
+  [...$("bars").children].forEach((bar, c) => setBar(bar, digit.votes[c]));
   mix.large = { ...digit, label, seed, temperature };
   for (const listener of mix.listeners) listener(mix.large);
   if (current) announceVotes(label, digit.votes);
