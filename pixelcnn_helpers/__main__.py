@@ -26,6 +26,9 @@ def main(arguments: list[str] | None = None, root: Path | None = None) -> None:
     one.add_argument("names", nargs="*", metavar="name", help="01_masks, or its beginning; default: all of them")
 
     commands.add_parser("figures", help="draw the pictures of the README and of the notebooks' first cells")
+    one = commands.add_parser("page", help="write figures/between.html, the page that draws digits in a browser")
+    one.add_argument("--film", action="store_true", help="also write figures/between.png, the page in use, by Chromium")
+
     commands.add_parser("tables", help="write the README's tables of networks and likelihoods from the cards")
     commands.add_parser("mnist-sample", help="make the sample of MNIST that ships from the full data set")
 
@@ -92,6 +95,14 @@ def run(chosen: argparse.Namespace, root: Path | None) -> None:
             from .workshop import figures
 
             figures.main()
+        case "page":
+            from .workshop.web import write_page
+
+            path = write_page(root)
+            if chosen.film:
+                from .workshop.film import write_film
+
+                write_film(path)
         case "tables":
             from .workshop.tables import write_tables
 

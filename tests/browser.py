@@ -16,6 +16,8 @@ import nbformat
 import psutil
 import pytest
 
+from pixelcnn_helpers.workshop.film import find_chromium
+
 SECONDS = 60  # timeout for the page to show a change; a busy machine is slow
 QUIET = 5  # the same, where a test expects no change
 SETTINGS = {  # a question about news would cover the page; a cell out of sight would not be drawn
@@ -67,9 +69,8 @@ EXECUTE = """async code => {
 
 def chromium() -> str:
     """Where Chromium is. Without it the test is skipped, or fails where nothing may be skipped (CI=true)."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if path := shutil.which(name):
-            return path
+    if path := find_chromium():
+        return path
     refuse = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
     return refuse("no chromium, chromium-browser or google-chrome on this machine to move a slider in")
 

@@ -31,7 +31,8 @@ def tracked() -> list[str]:
 
 def test_the_top_level_holds_nothing_else():
     folders = {"notebooks", "pixelcnn_helpers", "tests", "figures", "checkpoints", ".ci", ".github"}
-    files = {"README.md", "LICENSE", "CITATION.cff", "pyproject.toml", "environment.yml", "Makefile", ".gitignore"}
+    files = {"README.md", "LICENSE", "CITATION.cff", "pyproject.toml", "environment.yml", "Makefile"}
+    files |= {".gitignore", ".gitattributes"}
     assert {name.split("/")[0] for name in tracked()} <= folders | files
 
 
