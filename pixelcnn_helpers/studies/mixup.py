@@ -197,7 +197,7 @@ def fit_generator(
 
     images: integers `(N, 1, H, W)` of `source_levels`; rows: their labels `(N, classes)`, soft ones included.
     config: arguments of `GatedPixelCNN`, for a network with random weights. pretrained: or a network without classes,
-    of the same levels, whose weights it begins with; labels begin without any influence.
+    of the same levels, whose weights it begins with; the layers that read labels begin with random ones.
     augment: shift and rotate the images anew in every step. It spares very few images from being learned by heart, and
     blurs what is drawn.
     Raises ValueError for a pretrained network that does not fit, and what `fit` raises.
@@ -211,9 +211,7 @@ def fit_generator(
         torch.manual_seed(seed)
         model = GatedPixelCNN(**((config or {}) | {"levels": levels, "classes": rows.shape[1]}))
     if pretrained is not None:
-        model.load_state_dict(pretrained.state_dict(), strict=False)
-        for block in model.blocks:
-            nn.init.zeros_(block.condition.weight)
+        model.load_state_dict(pretrained.state_dict(), strict=False)  # it lacks the layers that read labels
     change = shifts_and_rotations()
 
     def moved_anew(images, generator):
