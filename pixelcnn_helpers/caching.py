@@ -185,6 +185,8 @@ class IncrementalGatedBlock:
         self.horizontal = incremental(block.horizontal, None, n, size)
         self.residual = None if block.residual is None else Pointwise(block.residual)
         self.condition = None if labels is None else block.condition(labels).chunk(2, 1)
+        self.z = block.link.weight.new_empty(n, block.link.out_channels // block.groups)  # what one group's gate reads at a pixel
+        self.tanh, self.sigmoid = self.z.chunk(2, 1)
 
     def row(self, row: int, v: torch.Tensor) -> torch.Tensor:
         """A row of the vertical stack before and after the block, `(N, F, W)`."""
@@ -199,8 +201,8 @@ class IncrementalGatedBlock:
 
     def pixel(self, col: int, group: int, out: torch.Tensor) -> None:
         """Write one group of the gated features at a pixel into `out`, `(N, F/groups)`."""
-        tanh, sigmoid = self.horizontal.pixel(col, group).chunk(2, 1)
-        torch.mul(tanh.tanh_(), sigmoid.sigmoid_(), out=out)
+        self.horizontal.pixel(col, group, out=self.z)
+        torch.mul(self.tanh.tanh_(), self.sigmoid.sigmoid_(), out=out)
 
 
 @incremental.register(GatedPixelCNN)
@@ -232,7 +234,7 @@ class IncrementalGatedPixelCNN:
             v = block.row(row, v)
 
     def put(self, col: int, channel: int, levels: torch.Tensor) -> None:
-        self.first.own[col][channel].copy_(self.inputs[levels])
+        torch.index_select(self.inputs, 0, levels, out=self.first.own[col][channel])
 
     def pixel(self, col: int, channel: int) -> torch.Tensor:
         inputs = [block.horizontal.own[col][channel] for block in self.blocks]

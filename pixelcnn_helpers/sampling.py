@@ -57,14 +57,16 @@ def sample(
         way = task if method == "naive" else incremental(model, task.labels, len(images), task.size)
         for row, noise in task.noise_by_row(progress):  # noise: (W, C, n, levels)
             way.row(row)
-            scores = []  # logits and noise of each value of the row, (n, levels)
-            for col, channel in product(range(task.size[1]), range(task.channels)):
-                scores.append(way.pixel(col, channel) + noise[col, channel])
-                drawn = scores[-1].argmax(1)  # (n,)
+            scores, values = [], []  # of the row: logits with noise, (n, levels) each, and the levels drawn, (n,) each
+            places = product(range(task.size[1]), range(task.channels))
+            for (col, channel), noise_here in zip(places, noise.flatten(0, 1), strict=True):
+                scores.append(way.pixel(col, channel) + noise_here)
+                drawn = scores[-1].argmax(1)
                 if some_known:
                     drawn = torch.where(mask[:, channel, row, col], images[:, channel, row, col], drawn)
-                images[:, channel, row, col] = drawn
+                values.append(drawn)
                 way.put(col, channel, drawn)
+            images[:, :, row] = torch.stack(values, 1).unflatten(1, (-1, task.channels)).mT  # (n, C, W)
             check_finite(torch.stack(scores).amax(2))
     return images
 
@@ -148,7 +150,7 @@ class _Task:
         return logits_of(self.model, self.images, self.labels)[:, :, channel, self.now, col]
 
     def put(self, col: int, channel: int, levels: torch.Tensor) -> None:
-        """The next pass reads the images themselves."""
+        self.images[:, channel, self.now, col] = levels  # the next pass reads them
 
 
 def row_noise(generators: Sequence[torch.Generator], width: int, channels: int, levels: int) -> torch.Tensor:
