@@ -66,22 +66,29 @@ class RowsAbove:
 
     def __init__(self, layer: VerticalConv2d | MaskedConv2d, labels, n, size):
         if isinstance(layer, VerticalConv2d):
-            self.weight = layer.weight  # (out, in, rows, k)
+            weight = layer.weight  # (out, in, rows, k)
         else:  # a kernel of 1 sees no rows above: it is given its own row, which is still empty here
-            self.weight = layer.masked_weight()[:, :, : layer.kernel_size[0] // 2 or 1]
-        self.bias, self.reach, self.dilation = layer.bias, layer.reach, layer.dilation[0]
-        self.span = self.dilation * (self.weight.shape[2] - 1) + 1
-        cache = self.weight.new_zeros(n, layer.in_channels, size[0] + self.reach, size[1])  # empty rows on top
-        self.cache = cache.contiguous(memory_format=torch.channels_last)
+            weight = layer.masked_weight()[:, :, : layer.kernel_size[0] // 2 or 1]
+        (height, width), reach, self.dilation = size, layer.reach, layer.dilation[0]
+        self.weights = weight.permute(2, 3, 1, 0).contiguous()  # (rows, k, in, out)
+        self.bias = weight.new_zeros(1) if layer.bias is None else layer.bias
+        # with empty rows on top and empty columns at both sides
+        cache = weight.new_zeros(height + reach, width + 2 * reach, n, layer.in_channels)
+        self.rows = cache[reach:, reach : reach + width].unbind()  # (W, N, in)
+        # under each tap of a row of the kernel lies the cached row, moved by some columns: overlapping views
+        self.taps = [row.unfold(0, width, self.dilation).movedim(3, 1).flatten(1, 2) for row in cache]
+        self.shape = (width, n)
 
     def put(self, row: int, x: torch.Tensor) -> None:
-        """Store a row of the input, `(N, in, W)`."""
-        self.cache[:, :, row + self.reach] = x
+        """Store a row of the input, `(W, N, in)`."""
+        self.rows[row].copy_(x)
 
     def row(self, row: int) -> torch.Tensor:
-        """The contribution of these taps to a row of the output, `(N, out, W)`."""
-        rows = self.cache[:, :, row : row + self.span]
-        return F.conv2d(rows, self.weight, self.bias, padding=(0, self.reach), dilation=self.dilation)[:, :, 0]
+        """The contribution of these taps to a row of the output, `(W, N, out)`."""
+        out = self.bias
+        for weight, taps in zip(self.weights, self.taps[row :: self.dilation], strict=False):
+            out = torch.addbmm(out, taps, weight)  # (k, W·N, in) and (k, in, out) -> (W·N, out)
+        return out.unflatten(0, self.shape)
 
 
 @incremental.register(HorizontalConv2d)
@@ -134,11 +141,11 @@ class IncrementalSquare:
         self.here, self.own, self.pixel = own_row.here, own_row.own, own_row.pixel
 
     def row(self, row: int) -> torch.Tensor:
-        """Begin a row; returns the contribution of the rows above, `(N, out, W)`."""
+        """Begin a row; returns the contribution of the rows above, `(W, N, out)`."""
         if row > 0:
-            self.rows_above.put(row - 1, self.own_row.input.permute(1, 2, 0))
+            self.rows_above.put(row - 1, self.own_row.input)
         above = self.rows_above.row(row)
-        self.own_row.row(above.permute(2, 0, 1))
+        self.own_row.row(above)
         return above
 
 
@@ -185,19 +192,20 @@ class IncrementalGatedBlock:
         self.horizontal = incremental(block.horizontal, None, n, size)
         self.residual = None if block.residual is None else Pointwise(block.residual)
         self.condition = None if labels is None else block.condition(labels).chunk(2, 1)
-        self.z = block.link.weight.new_empty(n, block.link.out_channels // block.groups)  # what one group's gate reads at a pixel
+        # what one group's gate reads at a pixel, and its two halves
+        self.z = block.link.weight.new_empty(n, block.link.out_channels // block.groups)
         self.tanh, self.sigmoid = self.z.chunk(2, 1)
 
     def row(self, row: int, v: torch.Tensor) -> torch.Tensor:
-        """A row of the vertical stack before and after the block, `(N, F, W)`."""
+        """A row of the vertical stack before and after the block, `(W, N, F)`."""
         self.vertical.put(row, v)
-        v = self.vertical.row(row)
-        z = F.linear(v.permute(2, 0, 1), self.link.weight[:, :, 0, 0], self.link.bias)  # the 1×1 link, (W, N, 2F)
+        v = self.vertical.row(row)  # (W, N, 2F)
+        z = F.linear(v, self.link.weight[:, :, 0, 0], self.link.bias)  # the 1×1 link
         if self.condition is not None:
             for_v, for_h = self.condition
-            v, z = v + for_v[:, :, None], z + for_h
+            v, z = v + for_v, z + for_h
         self.horizontal.row(z)
-        return gate(v)
+        return gate(v.movedim(2, 1)).movedim(1, 2)
 
     def pixel(self, col: int, group: int, out: torch.Tensor) -> None:
         """Write one group of the gated features at a pixel into `out`, `(N, F/groups)`."""
