@@ -17,6 +17,7 @@ from torch import nn
 
 from .checkpoint import write_atomically
 from .checks import check_module, check_size, check_type, require
+from .layers import HorizontalConv2d, MaskedConv2d
 
 WEIGHTS = Path(__file__).parent / "weights"
 MEASUREMENTS = Path(__file__).parent / "measurements"
@@ -32,6 +33,7 @@ def save_model(model: nn.Module, path, card: dict | None = None) -> Path:
     """Write a model's weights, the arguments of its constructor, and a card into one safetensors file, atomically.
 
     card: what should be known about the weights, as JSON can hold it. A compiled model is saved as the one inside it.
+    Of a masked kernel only the weights under open taps are stored; the others come back as 0.
     Returns the file's path. Raises TypeError for what is no model and for a card that JSON cannot hold, ValueError for
     another suffix than .safetensors and for weights that a file cannot hold, OSError if the file cannot be written.
     """
@@ -55,6 +57,10 @@ def save_model(model: nn.Module, path, card: dict | None = None) -> Path:
                 value = value.bool()  # a byte instead of four
             # copies, since a file cannot hold two tensors that share memory
             state[name.replace("_orig_mod.", "")] = value.cpu().clone(memory_format=torch.contiguous_format)
+        for name, layer in model.named_modules():
+            if isinstance(layer, MaskedConv2d | HorizontalConv2d) and "mask" in layer._buffers:
+                kernel, mask = (f"{name}.{part}".replace("_orig_mod.", "").lstrip(".") for part in ("weight", "mask"))
+                state[kernel] = state[kernel][state[mask]]  # (open taps,)
         write_atomically(path, save(state, metadata))  # a file of save_file is not readable for other users
     except OSError as error:
         raise OSError(f"{path} cannot be written: {error.strerror or error}") from None
@@ -105,11 +111,15 @@ def _read(path: Path) -> tuple[dict, dict]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dictionary)
+        for kernel, mask in ((name, name.removesuffix("weight") + "mask") for name in list(state)):
+            if mask in state and state[kernel].ndim == 1 < state[mask].ndim:  # files of version 0.1 hold whole kernels
+                opened, state[kernel] = state[kernel], state[kernel].new_zeros(state[mask].shape)
+                state[kernel][state[mask]] = opened
         about = {**json.loads(metadata["model"]), "card": json.loads(metadata["card"])}
         for name, kind in {"class": str, "config": dict | None, "size": list | None, "card": dict}.items():
             if not isinstance(about[name], kind) or (name == "class" and not about[name].isidentifier()):
                 raise ValueError(f"its {name} is {reprlib.repr(about[name])}")
-    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError, IndexError, RuntimeError) as error:
         raise ValueError(f"{path} is damaged ({_first_line(error)}): save or download it again") from None
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} was not written by save_model: it says nothing about the model ({error})") from None

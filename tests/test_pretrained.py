@@ -164,14 +164,36 @@ def test_a_loaded_network_draws_the_same_images(path):
     assert torch.equal(sample(loaded, labels=rows), sample(model, labels=rows))
 
 
-def test_masks_take_a_byte_in_the_file_and_are_the_same_afterwards(path):
+def test_a_file_holds_masks_in_bytes_and_the_weights_under_open_taps(path):
     model = MODELS["PixelCNN"]()
     loaded, _ = load_model(save_model(model, path))
     with safe_open(path, "pt") as file:
-        kept = {name: file.get_tensor(name).dtype for name in file.keys()}  # noqa: SIM118 (no dictionary)
-    assert {name.endswith("mask") for name, kind in kept.items() if kind == torch.bool} == {True}
-    for name, value in model.state_dict().items():
-        assert torch.equal(loaded.state_dict()[name], value) and loaded.state_dict()[name].dtype == value.dtype
+        kept = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dictionary)
+    assert {name.endswith("mask") for name, value in kept.items() if value.dtype == torch.bool} == {True}
+    assert sum(value.numel() for value in kept.values() if value.dtype == torch.float32) < 0.8 * sum(
+        value.numel() for value in model.parameters()
+    )
+    state = model.state_dict()
+    for name, value in state.items():
+        mask = state.get(name.removesuffix("weight") + "mask", torch.ones(()))
+        back = loaded.state_dict()[name]
+        assert torch.equal(back, value * mask if name.endswith("weight") else value) and back.dtype == value.dtype
+    images = integers((2, model.channels, 8, 8), model.levels)
+    assert torch.equal(loaded(images), model.eval()(images))
+
+
+def test_a_file_with_closed_taps_is_read_and_one_with_too_few_open_ones_refused(path):
+    model = MODELS["PixelCNN"]()
+    with safe_open(save_model(model, path), "pt") as file:
+        metadata, state = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    whole = state | {name: value for name, value in model.state_dict().items() if name.endswith("weight")}
+    save_file(whole, path, metadata)
+    loaded, _ = load_model(path)
+    assert all(torch.equal(loaded.state_dict()[name], value) for name, value in model.state_dict().items())
+    kernel = next(name for name, value in state.items() if name.endswith("weight") and value.ndim == 1)
+    save_file(state | {kernel: state[kernel][1:]}, path, metadata)
+    with pytest.raises(ValueError, match="is damaged"):
+        load_model(path)
 
 
 def test_numbers_of_numpy_in_the_config(path):
