@@ -1,0 +1,72 @@
+"""`measure ablation`: what gates, two stacks and a longer sight buy, each alone, at equal live weights and steps."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+
+from ..data import quantize
+from ..likelihood import nats
+from ..pretrained import load_pretrained
+from ..sampling import sample
+from ..studies.ablation import AblatedPixelCNN
+from ..studies.datasets import Dataset, load_dataset
+from ..studies.judges import class_probabilities
+from ..studies.records import live_weights
+from ..training import fit
+from .data import label_rows
+from .measure_likelihood import share
+from .measure_relatives import seeds_of
+from .recipes import NEAR_AND_FAR
+from .resumable import Runs
+
+SEEDS = (0, 1)
+STEPS, BATCH = 1812, 16  # half an epoch of MNIST
+LEVELS, HELD_OUT, TESTED, DRAWN = 8, 2000, 2000, 500
+SHORT = (1,) * len(NEAR_AND_FAR)
+WEIGHTS = 410_000  # live ones, of every arm
+ARMS = {  # one change at a time, from the first to the last
+    "one stack, ReLU": {"two_stacks": False, "gates": False, "dilations": SHORT},
+    "one stack, gates": {"two_stacks": False, "gates": True, "dilations": SHORT},
+    "two stacks, ReLU": {"two_stacks": True, "gates": False, "dilations": SHORT},
+    "two stacks, gates": {"two_stacks": True, "gates": True, "dilations": SHORT},
+    "two stacks, gates, long sight": {"two_stacks": True, "gates": True, "dilations": NEAR_AND_FAR},
+}
+
+
+def measure_ablation() -> dict:
+    """Each training is kept once it is finished. Nothing is chosen by the test images."""
+    data, runs = load_dataset("mnist"), Runs("ablation")
+    found = {arm: seeds_of(runs, arm, SEEDS, partial(one_training, arm, data)) for arm in ARMS}
+    runs.remove()
+    return {
+        "seeds": list(SEEDS), "steps": STEPS, "batch_size": BATCH, "tested": TESTED, "drawn": DRAWN, "arms": found
+    }
+
+
+def network(arm: str) -> AblatedPixelCNN:
+    """An arm's network, as wide as `WEIGHTS` allows."""
+    features = 4
+    while live_weights(AblatedPixelCNN(LEVELS, features + 2, **ARMS[arm])) <= WEIGHTS:
+        features += 2
+    return AblatedPixelCNN(LEVELS, features, **ARMS[arm])
+
+
+def one_training(arm: str, data: Dataset, seed: int) -> dict:
+    """Nats of test digits, and how many samples the judge reads as asked."""
+    torch.manual_seed(seed)
+    model = network(arm)
+    images, rows = quantize(data.train[:-HELD_OUT], LEVELS), label_rows(model, data.train_classes[:-HELD_OUT])
+    history = fit(model, images, rows, steps=STEPS, batch_size=BATCH, seed=seed)
+    test, test_rows = quantize(data.test[:TESTED], LEVELS), label_rows(model, data.test_classes[:TESTED])
+    found = nats(model, test, test_rows).mean().item()
+    asked = torch.arange(10).repeat(DRAWN // 10)
+    drawn = sample(model, labels=label_rows(model, asked), seed=seed * DRAWN, method="guess").cpu()
+    judge, _ = load_pretrained("judge-mnist")
+    read = share(class_probabilities(judge, drawn, LEVELS).argmax(1) == asked)
+    return {
+        "features": model.config["features"], "live_weights": live_weights(model), "nats": found,
+        "nats_per_pixel": found / images[0].numel(), "read_as_asked": read, "seconds": history.seconds[-1],
+        "samples": drawn[:20],
+    }  # fmt: skip
