@@ -49,6 +49,22 @@ def test_masked_convolution(mask_type, options):
     same(class_from_notebook("01_masks", "MaskedConv2d"), pch.MaskedConv2d, (mask_type, 3, 6, 5), options, floats())
 
 
+@pytest.mark.parametrize("name", ["AB", "BB", "AC", "CB"])  # C has no mask
+def test_leak_test(name):
+    layers = [
+        nn.Conv2d(width, 4, 3, padding=1) if kind == "C" else pch.MaskedConv2d(kind, width, 4, 3)
+        for kind, width in zip(name, (1, 4), strict=True)
+    ]
+    model = class_from_notebook("01_masks", "Tiny")(layers[0], nn.ReLU(), layers[1])
+    found = []
+    for test in (class_from_notebook("01_masks", "assert_causal"), pch.assert_causal):
+        try:
+            found.append(test(model))
+        except AssertionError as error:
+            found.append(str(error).split(":")[0])
+    assert found == [None if name == "AB" else "leak"] * 2
+
+
 @pytest.mark.parametrize("name", ["VerticalConv2d", "HorizontalConv2d"])
 @pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize("dilation", [1, 2])
