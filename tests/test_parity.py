@@ -5,6 +5,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -32,7 +33,7 @@ def class_from_notebook(notebook: str, name: str, *others: str):
         for node in ast.parse(cell).body
         if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == name
     ]
-    names = {"torch": torch, "nn": nn, "F": F, "pch": pch, "MaskedConv2d": pch.MaskedConv2d}
+    names = {"np": np, "torch": torch, "nn": nn, "F": F, "pch": pch, "MaskedConv2d": pch.MaskedConv2d}
     names |= {"VerticalConv2d": pch.VerticalConv2d, "HorizontalConv2d": pch.HorizontalConv2d}
     names |= {"math": math, "AutoregressiveModel": AutoregressiveModel, "conv_down": conv_down, "conv_up": conv_up}
     if others:
@@ -63,6 +64,17 @@ def test_leak_test(name):
         except AssertionError as error:
             found.append(str(error).split(":")[0])
     assert found == [None if name == "AB" else "leak"] * 2
+
+
+@pytest.mark.parametrize("layers", [1, 4])
+@pytest.mark.parametrize("kernel_size", [3, 5])
+def test_receptive_field_and_blind_spot(layers, kernel_size):
+    stack = class_from_notebook("02_blind_spot", "masked_stack")(layers, kernel_size)
+    taught = class_from_notebook("02_blind_spot", "receptive_field")
+    also_taught = class_from_notebook("02_blind_spot", "blind_spot", "receptive_field")
+    for where in ((0, 0), (4, 3), (6, 7)):
+        assert np.array_equal(taught(stack, *where, (7, 8)), pch.receptive_field(stack, *where, (7, 8)))
+        assert np.array_equal(also_taught(stack, *where, (7, 8)), pch.blind_spot(stack, *where, (7, 8)))
 
 
 @pytest.mark.parametrize("name", ["VerticalConv2d", "HorizontalConv2d"])
