@@ -105,6 +105,14 @@ def test_plain_network_by_default_is_the_same_size():
     assert sizes[0] == sizes[1]
 
 
+def test_sampling_loop():
+    naive_sample = class_from_notebook("03_pixelcnn", "naive_sample")
+    gumbel_noise = class_from_notebook("03_pixelcnn", "gumbel_noise")
+    model = pch.PixelCNN(levels=5, features=6, layers=2, kernel_size=3).double().eval()
+    noise = torch.stack([gumbel_noise(seed, 4, 6, 5) for seed in (3, 4)])
+    assert torch.equal(naive_sample(model, noise), pch.naive_sample(model, 2, size=(4, 6), seed=3))
+
+
 @pytest.mark.parametrize("groups", [1, 3])
 def test_gate(groups):
     x = torch.randn(2, 12, 5, 4)
