@@ -5,6 +5,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -32,7 +33,7 @@ def class_from_notebook(notebook: str, name: str, *others: str):
         for node in ast.parse(cell).body
         if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == name
     ]
-    names = {"torch": torch, "nn": nn, "F": F, "pch": pch, "MaskedConv2d": pch.MaskedConv2d}
+    names = {"np": np, "torch": torch, "nn": nn, "F": F, "pch": pch, "MaskedConv2d": pch.MaskedConv2d}
     names |= {"VerticalConv2d": pch.VerticalConv2d, "HorizontalConv2d": pch.HorizontalConv2d}
     names |= {"math": math, "AutoregressiveModel": AutoregressiveModel, "conv_down": conv_down, "conv_up": conv_up}
     if others:
@@ -47,6 +48,33 @@ def class_from_notebook(notebook: str, name: str, *others: str):
 @pytest.mark.parametrize("mask_type", "AB")
 def test_masked_convolution(mask_type, options):
     same(class_from_notebook("01_masks", "MaskedConv2d"), pch.MaskedConv2d, (mask_type, 3, 6, 5), options, floats())
+
+
+@pytest.mark.parametrize("name", ["AB", "BB", "AC", "CB"])  # C has no mask
+def test_leak_test(name):
+    layers = [
+        nn.Conv2d(width, 4, 3, padding=1) if kind == "C" else pch.MaskedConv2d(kind, width, 4, 3)
+        for kind, width in zip(name, (1, 4), strict=True)
+    ]
+    model = class_from_notebook("01_masks", "Tiny")(layers[0], nn.ReLU(), layers[1])
+    found = []
+    for test in (class_from_notebook("01_masks", "assert_causal"), pch.assert_causal):
+        try:
+            found.append(test(model))
+        except AssertionError as error:
+            found.append(str(error).split(":")[0])
+    assert found == [None if name == "AB" else "leak"] * 2
+
+
+@pytest.mark.parametrize("layers", [1, 4])
+@pytest.mark.parametrize("kernel_size", [3, 5])
+def test_receptive_field_and_blind_spot(layers, kernel_size):
+    stack = class_from_notebook("02_blind_spot", "masked_stack")(layers, kernel_size)
+    taught = class_from_notebook("02_blind_spot", "receptive_field")
+    also_taught = class_from_notebook("02_blind_spot", "blind_spot", "receptive_field")
+    for where in ((0, 0), (4, 3), (6, 7)):
+        assert np.array_equal(taught(stack, *where, (7, 8)), pch.receptive_field(stack, *where, (7, 8)))
+        assert np.array_equal(also_taught(stack, *where, (7, 8)), pch.blind_spot(stack, *where, (7, 8)))
 
 
 @pytest.mark.parametrize("name", ["VerticalConv2d", "HorizontalConv2d"])
@@ -75,6 +103,14 @@ def test_plain_network_by_default_is_the_same_size():
         for network in (class_from_notebook("03_pixelcnn", "PixelCNN"), pch.PixelCNN)
     ]
     assert sizes[0] == sizes[1]
+
+
+def test_sampling_loop():
+    naive_sample = class_from_notebook("03_pixelcnn", "naive_sample")
+    gumbel_noise = class_from_notebook("03_pixelcnn", "gumbel_noise")
+    model = pch.PixelCNN(levels=5, features=6, layers=2, kernel_size=3).double().eval()
+    noise = torch.stack([gumbel_noise(seed, 4, 6, 5) for seed in (3, 4)])
+    assert torch.equal(naive_sample(model, noise), pch.naive_sample(model, 2, size=(4, 6), seed=3))
 
 
 @pytest.mark.parametrize("groups", [1, 3])

@@ -113,6 +113,16 @@ def test_the_readme_links_to_files_that_exist():
     assert not [link for link in links if "://" not in link and not (ROOT / link).exists()]
 
 
+def test_the_readme_links_to_headings_that_exist():
+    links = re.findall(r"\]\((notebooks/\w+\.ipynb)#([^)\s]+)\)", README)
+    for name, anchor in links:
+        cells = nbformat.read(ROOT / name, as_version=4).cells
+        prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+        headings = [heading.replace(" ", "-") for heading in re.findall(r"(?m)^#+ (.+)$", prose)]
+        assert anchor in headings, f"{name} has no heading {anchor}"
+    assert links
+
+
 def test_the_readme_says_what_the_cards_say():
     for table in (networks_markdown(), records_markdown()):
         assert f"\n\n{table}\n\n" in README, "python -m pixelcnn_helpers tables writes it anew"

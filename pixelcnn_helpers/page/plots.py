@@ -277,13 +277,13 @@ def _gap(height: int) -> int:
 def draw_context(
     ax, image, levels: int, seen, row: int | None = None, col: int | None = None, title: str = "", lines: bool = True
 ) -> None:
-    """An image `(H, W)` of which only the pixels `seen` show, tinted blue; `(row, col)`, if any, framed."""
+    """An image `(H, W)` of which only the pixels `seen` show, from dark to light blue; `(row, col)`, if any, framed."""
     image = _map(ax, "image", image, None if row is None else (row, col))
     grey, seen = image[..., None] / (check_int("levels", levels, 2) - 1), _map(ax, "seen", seen, like=image)
     if not (grey.min() >= 0 and grey.max() <= 1):
         raise ValueError(f"image must hold values 0 … {levels - 1}, got {image.min():g} … {image.max():g}")
     tint, hidden = (np.array(matplotlib.colors.to_rgb(colour)) for colour in (SEEN, LATER))
-    shown = np.where(seen[..., None], grey + (1 - grey) * tint * 0.75, hidden)
+    shown = np.where(seen[..., None], (0.45 + 0.55 * grey) * tint, hidden)  # ink is blue, too, for it is seen
     ax.imshow(shown)
     if lines:
         grid_lines(ax, *shown.shape[:2])
@@ -348,6 +348,7 @@ def draw_strength(ax, strength, row: int, col: int, title: str = "") -> None:
     frame(ax, row, col)
     bar = ax.figure.colorbar(shades, ax=ax, shrink=0.8)
     bar.set_ticks([1e-3, 1e-2, 1e-1, 1], labels=["0.1 %", "1 %", "10 %", "100 %"])
+    bar.set_label("of the strongest pixel", fontsize=9)
     bar.outline.set_visible(False)
     _bare(ax, title)
 

@@ -65,7 +65,7 @@ def _palette(frames: list[Image.Image]) -> Image.Image:
     """One palette for all frames: greys and the colours of the series, however few pixels have them, and other colours
     as often as they are there."""
     greys = [f"#{value:02x}{value:02x}{value:02x}" for value in range(0, 256, 15)]
-    blue = np.array(to_rgb(plots.SEEN))  # seen pixels are tinted with it, as in plots.draw_context
+    blue = np.array(to_rgb(plots.SEEN))  # the page tints seen pixels with it
     tints = [to_hex(share + (1 - share) * 0.75 * blue) for share in np.linspace(0, 1, 8)]
     colours = [plots.SEEN, plots.HERE, *plots.CLASSES, *greys, *tints]
     chosen = frames[:: max(1, len(frames) // 6)]
