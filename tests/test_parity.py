@@ -13,6 +13,7 @@ from torch.nn import functional as F
 import pixelcnn_helpers as pch
 from pixelcnn_helpers.layers import gate
 from pixelcnn_helpers.models import AutoregressiveModel
+from pixelcnn_helpers.sampling import row_noise
 from pixelcnn_helpers.studies import together
 from pixelcnn_helpers.studies.colour import LogisticMixture
 from pixelcnn_helpers.studies.relatives import GAN, VAE, CausalNet1d, ImageTransformer, conv_down, conv_up
@@ -35,8 +36,8 @@ def class_from_notebook(notebook: str, name: str, *others: str):
     names = {"torch": torch, "nn": nn, "F": F, "pch": pch, "MaskedConv2d": pch.MaskedConv2d}
     names |= {"VerticalConv2d": pch.VerticalConv2d, "HorizontalConv2d": pch.HorizontalConv2d}
     names |= {"math": math, "AutoregressiveModel": AutoregressiveModel, "conv_down": conv_down, "conv_up": conv_up}
-    if others:
-        names |= {others[0]: class_from_notebook(notebook, *others)}
+    names |= {"gate": gate}
+    names |= {other: class_from_notebook(notebook, *others[number:]) for number, other in enumerate(others)}
     exec(compile(ast.Module([spelt], []), notebook, "exec"), names)
     return names[name]
 
@@ -112,6 +113,36 @@ def test_the_blogs_block(shortcut):
     x, earlier = torch.randn(2, 6, 7, 6), torch.randn(2, 6, 7, 6)
     inputs = [x, *label_rows({"classes": 4})] + ([earlier] if shortcut else [])
     same(taught, GatedResidual, (6, 4), {"shortcut": shortcut}, *inputs)
+
+
+@pytest.mark.parametrize("options", [{}, {"dilations": [1, 2, 1]}, {"first_kernel_size": 3}], ids=str)
+@torch.no_grad()
+def test_caches(options):
+    helpers = "pointwise", "VerticalCache", "HorizontalCache"
+    taught = class_from_notebook("07_fast_sampling", "CachedNetwork", *helpers)
+    model = pch.GatedPixelCNN(levels=5, features=6, blocks=3, **options).double().eval()
+    ways = taught(model, 2, (5, 6)), pch.incremental(model, None, 2, (5, 6))
+    images = torch.randint(5, (2, 1, 5, 6))
+    for row in range(5):
+        for way in ways:
+            way.row(row)
+        for col in range(6):
+            found, wanted = ways[0].pixel(col), ways[1].pixel(col, 0)
+            torch.testing.assert_close(found, wanted)
+            torch.testing.assert_close(found, model(images)[:, :, 0, row, col])
+            ways[0].put(col, images[:, 0, row, col])
+            ways[1].put(col, 0, images[:, 0, row, col])
+
+
+@torch.no_grad()
+def test_guesses():
+    model = pch.GatedPixelCNN(levels=5, features=6, blocks=2, classes=4).eval()
+    labels = torch.eye(4)[:3]
+    generators = [torch.Generator().manual_seed(seed) for seed in range(3)]
+    noise = torch.stack([row_noise(generators, 6, 1, 5) for _ in range(5)]).permute(3, 4, 2, 0, 1)
+    taught = class_from_notebook("07_fast_sampling", "guess")(model, labels, noise)
+    offered = list(pch.guesses(model, labels=labels, size=(5, 6)))
+    assert len(taught) == len(offered) and all(map(torch.equal, taught, offered))
 
 
 def test_vae():
