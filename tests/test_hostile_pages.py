@@ -271,6 +271,7 @@ DRAWINGS = {
     "columns 1.5": (lambda: plots.draw_images(IMAGES, 3, cols=1.5), TypeError, "cols must be an integer", "1.5"),
     "few names": (lambda: plots.draw_images(IMAGES, 3, 2, ["one"]), ValueError, "row_names", "each of the 2 rows"),
     "many names": (lambda: plots.draw_images(IMAGES, 3, 4, ["a", "b"]), ValueError, "row_names", "the 1 rows", "got 2"),
+    "few columns": (lambda: plots.draw_images(IMAGES, 3, 2, None, 1, ["a"]), ValueError, "col_names", "the 2 cols"),
     "names True": (lambda: plots.draw_images(IMAGES, 3, 4, True), TypeError, "row_names must be a list", "bool"),
     "scale 0": (lambda: plots.draw_images(IMAGES, 3, scale=0), ValueError, "scale must be above 0", "got 0"),
     "scale NaN": (lambda: plots.draw_images(IMAGES, 3, scale=NAN), ValueError, "scale must be finite", "nan"),

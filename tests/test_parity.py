@@ -13,17 +13,24 @@ from torch.nn import functional as F
 
 import pixelcnn_helpers as pch
 from pixelcnn_helpers.layers import gate
+from pixelcnn_helpers.likelihood import pixel_nats
 from pixelcnn_helpers.models import AutoregressiveModel
-from pixelcnn_helpers.studies import together
+from pixelcnn_helpers.sampling import row_noise
+from pixelcnn_helpers.studies import between, together
 from pixelcnn_helpers.studies.colour import LogisticMixture
+from pixelcnn_helpers.studies.judges import ConvClassifier
 from pixelcnn_helpers.studies.relatives import GAN, VAE, CausalNet1d, ImageTransformer, conv_down, conv_up
 from pixelcnn_helpers.studies.shortcut import GatedResidual
+from pixelcnn_helpers.workshop import measure_between
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 
 
-def class_from_notebook(notebook: str, name: str, *others: str):
-    """The class `name` as the notebook spells it out, with the names that its imports and `others` there bring."""
+def class_from_notebook(notebook: str, name: str, *others: str, **given):
+    """The class `name` as the notebook spells it out, with the names that its imports and `others` there bring.
+
+    given: further names that it uses, with their values.
+    """
     cells = json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text())["cells"]
     cells = [cell for cell in cells if cell["cell_type"] == "code" and "setup" not in cell["metadata"].get("tags", [])]
     code = ["".join(cell["source"]) for cell in cells]
@@ -36,8 +43,9 @@ def class_from_notebook(notebook: str, name: str, *others: str):
     names = {"np": np, "torch": torch, "nn": nn, "F": F, "pch": pch, "MaskedConv2d": pch.MaskedConv2d}
     names |= {"VerticalConv2d": pch.VerticalConv2d, "HorizontalConv2d": pch.HorizontalConv2d}
     names |= {"math": math, "AutoregressiveModel": AutoregressiveModel, "conv_down": conv_down, "conv_up": conv_up}
-    if others:
-        names |= {others[0]: class_from_notebook(notebook, *others)}
+    names |= {"gate": gate}
+    names |= {other: class_from_notebook(notebook, *others[number:]) for number, other in enumerate(others)}
+    names |= given
     exec(compile(ast.Module([spelt], []), notebook, "exec"), names)
     return names[name]
 
@@ -148,6 +156,77 @@ def test_the_blogs_block(shortcut):
     x, earlier = torch.randn(2, 6, 7, 6), torch.randn(2, 6, 7, 6)
     inputs = [x, *label_rows({"classes": 4})] + ([earlier] if shortcut else [])
     same(taught, GatedResidual, (6, 4), {"shortcut": shortcut}, *inputs)
+
+
+@pytest.mark.parametrize("options", [{}, {"dilations": [1, 2, 1]}, {"first_kernel_size": 3}], ids=str)
+@torch.no_grad()
+def test_caches(options):
+    helpers = "pointwise", "VerticalCache", "HorizontalCache"
+    taught = class_from_notebook("07_fast_sampling", "CachedNetwork", *helpers)
+    model = pch.GatedPixelCNN(levels=5, features=6, blocks=3, **options).double().eval()
+    ways = taught(model, 2, (5, 6)), pch.incremental(model, None, 2, (5, 6))
+    images = torch.randint(5, (2, 1, 5, 6))
+    for row in range(5):
+        for way in ways:
+            way.row(row)
+        for col in range(6):
+            found, wanted = ways[0].pixel(col), ways[1].pixel(col, 0)
+            torch.testing.assert_close(found, wanted)
+            torch.testing.assert_close(found, model(images)[:, :, 0, row, col])
+            ways[0].put(col, images[:, 0, row, col])
+            ways[1].put(col, 0, images[:, 0, row, col])
+
+
+@torch.no_grad()
+def test_guesses():
+    model = pch.GatedPixelCNN(levels=5, features=6, blocks=2, classes=4).eval()
+    labels = torch.eye(4)[:3]
+    generators = [torch.Generator().manual_seed(seed) for seed in range(3)]
+    noise = torch.stack([row_noise(generators, 6, 1, 5) for _ in range(5)]).permute(3, 4, 2, 0, 1)
+    taught = class_from_notebook("07_fast_sampling", "guess")(model, labels, noise)
+    offered = list(pch.guesses(model, labels=labels, size=(5, 6)))
+    assert len(taught) == len(offered) and all(map(torch.equal, taught, offered))
+
+
+def asking(a, b, weight, classes=4):
+    return pch.soft_label({a: 1 - weight, b: weight}, classes)
+
+
+def small_conditional():
+    return pch.GatedPixelCNN(levels=3, features=4, blocks=2, classes=4).eval()
+
+
+@pytest.mark.parametrize("geometric", [False, True])
+@pytest.mark.parametrize("k", [-1.0, 0.0, 0.5])
+@torch.no_grad()
+def test_mixed_predictions(geometric, k):
+    model, images, label = small_conditional(), torch.randint(3, (2, 1, 5, 6)), asking(1, 3, 0.3)
+    taught = class_from_notebook("06_between_classes", "mixed_logits")(model, images, label, geometric, k)
+    torch.testing.assert_close(taught, between.MixedClasses(model, geometric, k)(images, label.expand(2, -1)))
+
+
+@torch.no_grad()
+def test_contrasted_predictions():
+    model, images, label = small_conditional(), torch.randint(3, (2, 1, 5, 6)), asking(1, 3, 0.3)
+    taught = class_from_notebook("06_between_classes", "contrasted_logits", "mixed_logits")
+    expected = between.Contrasted(model, 2.0)(images, label.expand(2, -1))
+    torch.testing.assert_close(taught(model, images, label, 2.0), expected)
+
+
+@pytest.mark.parametrize("name", ["resampled", "turning_points", "best_candidate"])
+def test_ways_to_draw_between(name):
+    model, reader = small_conditional(), ConvClassifier(classes=4, width=2).eval()
+    model.size = (28, 28)
+    names = {"asking": asking, "pixel_nats": pixel_nats, "APART": between.APART}
+    taught = class_from_notebook("06_between_classes", name, steady_reading=between.steady_reading, **names)
+    if name == "resampled":
+        found, wanted = taught(model, 1, 3, 2), measure_between.resampled(model, 1, 3, n=2)
+    elif name == "turning_points":
+        found, wanted = taught(model, 1, 3, 2, reader), measure_between.turning_points(model, 1, 3, n=2, reader=reader)
+    else:
+        found = taught(model, 1, 3, 0.5, reader, 4)[None]
+        wanted = pch.sample_between(model, 1, 3, 0.5, n=1, tries=4, reader=reader)
+    assert torch.equal(found, wanted)
 
 
 def test_vae():

@@ -28,6 +28,7 @@ from ..training import History
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart, each with one meaning throughout the series.
 SEEN, HERE, BLIND, LEAK, LATER = "#56B4E9", "#D55E00", "#F0C419", "#CC79A7", "#E6E6E6"
+COMPUTED = "#009E73"  # features that a step computes
 LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 # One for each class: Paul Tol's "muted" colours, and black.
 CLASSES = ["#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499", "#222222"]
@@ -181,25 +182,32 @@ def axes(rows: int = 1, cols: int = 1, width: float = 8.0, height: float = 2.6, 
 
 @styled
 def draw_images(
-    images, levels: int, cols: int | None = None, row_names: Sequence[str] | None = None, scale: float = 0.72
+    images, levels: int, cols: int | None = None, row_names: Sequence[str] | None = None, scale: float = 0.72,
+    col_names: Sequence[str] | None = None,
 ) -> Figure:
-    """A sheet of images `(N, 1 or 3, H, W)` with values `0 … levels-1`, `cols` to a row, `row_names` on the left.
+    """A sheet of images `(N, 1 or 3, H, W)` with values `0 … levels-1`, `cols` to a row.
 
-    Raises ValueError or TypeError for anything else, and for another number of names than rows.
+    `row_names` stand on the left, `col_names` above. Raises ValueError or TypeError for anything else, and for another
+    number of names than rows or columns.
     """
     images = _images(images, levels)
     cols, scale = check_int("cols", len(images) if cols is None else cols, 1), check_positive("scale", scale)
     rows, height = -(-len(images) // cols), images.shape[2]
-    if isinstance(row_names, str) or not isinstance(row_names, Sequence | None):
-        raise TypeError(f"row_names must be a list of names, got {type(row_names).__name__}")
-    if row_names and len(row_names) != rows:
-        raise ValueError(f"row_names must be one for each of the {rows} rows, got {len(row_names)}")
+    for kind, names, count in (("row", row_names, rows), ("col", col_names, cols)):
+        if isinstance(names, str) or not isinstance(names, Sequence | None):
+            raise TypeError(f"{kind}_names must be a list of names, got {type(names).__name__}")
+        if names and len(names) != count:
+            raise ValueError(f"{kind}_names must be one for each of the {count} {kind}s, got {len(names)}")
     figure = Figure(figsize=(cols * scale + 1.5 * bool(row_names), rows * scale))
     ax = figure.subplots()
     draw_sheet(ax, images, levels, cols)
     if row_names:
         middles = [row * (height + _gap(height)) + height / 2 - 0.5 for row in range(rows)]
         ax.set_yticks(middles, row_names)
+    if col_names:
+        width = images.shape[3]
+        ax.set_xticks([col * (width + _gap(height)) + width / 2 - 0.5 for col in range(cols)], col_names)
+        ax.xaxis.tick_top()
     return figure
 
 
@@ -327,10 +335,10 @@ def draw_field(ax, field, row: int, col: int, blind=None, title: str = "", lines
 
 @styled
 def draw_roles(ax, kept, computed, row: int, col: int, title: str = "") -> None:
-    """Features `(H, W)` while an image is drawn: kept ones blue, those `computed` now yellow, others grey."""
+    """Features `(H, W)` while an image is drawn: kept ones blue, those `computed` now green, others grey."""
     kept = _map(ax, "kept", kept, (row, col))
     roles = np.where(_map(ax, "computed", computed, like=kept), 2, kept.astype(int))
-    ax.imshow(roles, cmap=ListedColormap([LATER, SEEN, BLIND]), vmin=0, vmax=2)
+    ax.imshow(roles, cmap=ListedColormap([LATER, SEEN, COMPUTED]), vmin=0, vmax=2)
     grid_lines(ax, *roles.shape)
     frame(ax, row, col)
     _bare(ax, title)

@@ -216,7 +216,7 @@ def draw_cache() -> tuple[Figure, str]:
     plots.draw_roles(axes[0], order < 0, order >= 0, 5, 7, title="naive: all features, for one pixel")
     plots.draw_roles(axes[1], order < now, order == now, 5, 7, title="cached: one, and the rest is kept")
     return figure, (
-        "Two grids of features with one pixel framed. In the naive loop all are computed, yellow. "
+        "Two grids of features with one pixel framed. In the naive loop all are computed, green. "
         "With a cache the earlier ones are kept, blue, and a single one is computed."
     )
 
