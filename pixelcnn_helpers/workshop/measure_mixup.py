@@ -142,19 +142,20 @@ def generator_of(setting: str, few: Labelled, data: Dataset, teacher, draw: int)
         images, rows, LEVELS, data.levels, steps=STEPS[setting], config=CLOSED, pretrained=pretrained,
         augment=setting == "closed", seed=draw,
     )  # fmt: skip
-    trained = time.perf_counter()
+    trained_in = time.perf_counter() - began
     single, mixed, seed = mixup.single_rows(POOL), mixup.mixed_rows(POOL, seed=draw), draw * 10 * POOL
     pools |= {
         "single": (mixup.draw(model, single, seed), single),
         "mixed": (mixup.draw(model, mixed, seed + POOL), mixed),
     }
+    drawn_in = time.perf_counter() - began - trained_in
     test, known = (
         nats(model, quantize(images, LEVELS), F.one_hot(classes, 10).float()).mean().item()
         for images, classes in ((data.test[:JUDGED], data.test_classes[:JUDGED]), (few.train, few.classes))
     )
     return model, pools, {
-        "weights": live_weights(model), "steps": STEPS[setting], "seconds_training": trained - began,
-        "seconds_drawing": time.perf_counter() - trained, "nats": test, "nats_of_labelled": known,
+        "weights": live_weights(model), "steps": STEPS[setting], "seconds_training": trained_in,
+        "seconds_drawing": drawn_in, "nats": test, "nats_of_labelled": known,
     }  # fmt: skip
 
 
