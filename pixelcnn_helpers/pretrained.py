@@ -60,7 +60,8 @@ def save_model(model: nn.Module, path, card: dict | None = None) -> Path:
         for name, layer in model.named_modules():
             if isinstance(layer, MaskedConv2d | HorizontalConv2d) and "mask" in layer._buffers:
                 kernel, mask = (f"{name}.{part}".replace("_orig_mod.", "").lstrip(".") for part in ("weight", "mask"))
-                state[kernel] = state[kernel][state[mask]]  # (open taps,)
+                if state[mask].dtype == torch.bool:  # not one of a user's own, of other numbers
+                    state[kernel] = state[kernel][state[mask]]  # (open taps,)
         write_atomically(path, save(state, metadata))  # a file of save_file is not readable for other users
     except OSError as error:
         raise OSError(f"{path} cannot be written: {error.strerror or error}") from None
