@@ -132,8 +132,7 @@ def generator_of(setting: str, few: Labelled, data: Dataset, teacher, draw: int)
     images, rows, pretrained, pools = few.train, F.one_hot(few.classes, 10).float(), None, {}
     if setting == "open":
         pretrained, _ = load_pretrained("neutral-mnist")
-        order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(draw))
-        others = data.train[order[:UNLABELLED]]
+        others = unlabelled(few, data.train, draw)
         guesses = mixup.answers(teacher, seen(others)).exp()
         images, rows = torch.cat([images, others]), torch.cat([rows, guesses])
         pools["pseudo"] = quantize(others, LEVELS), guesses
@@ -157,6 +156,14 @@ def generator_of(setting: str, few: Labelled, data: Dataset, teacher, draw: int)
         "weights": live_weights(model), "steps": STEPS[setting], "seconds_training": trained_in,
         "seconds_drawing": drawn_in, "nats": test, "nats_of_labelled": known,
     }  # fmt: skip
+
+
+def unlabelled(few: Labelled, images: torch.Tensor, draw: int) -> torch.Tensor:
+    """`UNLABELLED` random images that are not among the labelled ones, neither for training nor for validation."""
+    labelled = {image.numpy().tobytes() for image in torch.cat([few.train, few.validation])}
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(draw))
+    others = [place for place in order if images[place].numpy().tobytes() not in labelled]
+    return images[torch.stack(others[:UNLABELLED])]
 
 
 def chosen_and_relabelled(model, teacher, x: torch.Tensor, rows: torch.Tensor, draw: int) -> dict:
