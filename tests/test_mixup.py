@@ -135,9 +135,10 @@ def test_scores_of_one_who_knows_and_of_one_who_guesses():
             return x.sum((1, 2, 3))[:, None] * 0 * torch.ones(10)
 
     knows, guesses = mixup.scores(Knows(), images, classes), mixup.scores(Guesses(), images, classes)
-    assert knows["accuracy"] == 1 and knows["attacked"] < 0.2
+    assert knows["accuracy"] == 1 and knows.keys() == {"accuracy", "nll", "ece"}
     assert abs(guesses["nll"] - np.log(10)) < 1e-5 and guesses["ece"] < 1e-6 and guesses["accuracy"] == 0.1
-    assert knows.keys() == {"accuracy", "nll", "ece", "noise", "occluded", "attacked"}
+    changed = mixup.disturbed(Knows(), images, classes)
+    assert changed["attacked"] < 0.2 and changed.keys() == {"noise", "occluded", "attacked"}
 
 
 def test_the_attack_is_fgsm():

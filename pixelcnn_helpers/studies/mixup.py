@@ -22,7 +22,7 @@ from .relatives import descend
 from .uncertainty import calibration
 
 AT_ONCE = 500  # images drawn or scored together, to spare memory
-NOISE, PATCH, STRENGTH = 0.3, 10, 0.1  # of 0 … 1; pixels of 28; of 0 … 1: how `scores` disturbs test images
+NOISE, PATCH, STRENGTH = 0.3, 10, 0.1  # of 0 … 1; pixels of 28; of 0 … 1: how `disturbed` changes test images
 
 Step = Callable[[torch.Tensor, torch.Tensor, np.random.Generator], tuple[torch.Tensor, torch.Tensor]]
 
@@ -136,25 +136,30 @@ def fit_few(
     return net.eval()
 
 
-def scores(net: nn.Module, images: torch.Tensor, classes: torch.Tensor, seed: int = 0) -> dict[str, float]:
-    """What a classifier reaches: floats `(N, 1, H, W)` in 0 … 1, integer classes `(N,)`.
+def scores(net: nn.Module, images: torch.Tensor, classes: torch.Tensor) -> dict[str, float]:
+    """What a classifier reaches on floats `(N, 1, H, W)` in 0 … 1, integer classes `(N,)`.
 
-    accuracy, nll (nats), ece (expected calibration error, 15 bins); and the accuracy on disturbed images: "noise", a
-    Gaussian of 0.3; "occluded", a black square of 10 pixels of 28 at a random place; "attacked", FGSM by 0.1. Noise and
-    places depend on the seed, and are the same for every classifier.
+    accuracy, nll (nats) and ece (expected calibration error, 15 bins).
     """
-    draw = torch.Generator().manual_seed(seed)
     found = answers(net, images)
     confidence, read = found.exp().max(1)
     right = read == classes
-    noisy = (images + NOISE * torch.randn(images.shape, generator=draw)).clamp(0, 1)
-    disturbed = {"noise": noisy, "occluded": occluded(images, draw), "attacked": attacked(net, images, classes)}
     return {
         "accuracy": right.double().mean().item(), "nll": F.nll_loss(found, classes).item(),
         "ece": calibration(confidence, right).error,
-    } | {
-        name: (answers(net, x).argmax(1) == classes).double().mean().item() for name, x in disturbed.items()
     }  # fmt: skip
+
+
+def disturbed(net: nn.Module, images: torch.Tensor, classes: torch.Tensor, seed: int = 0) -> dict[str, float]:
+    """A classifier's accuracy on disturbed images, floats `(N, 1, H, W)` in 0 … 1; integer classes `(N,)`.
+
+    "noise": a Gaussian of 0.3; "occluded": a black square of 10 pixels of 28 at a random place; "attacked": FGSM by
+    0.1. Noise and places depend on the seed, and are the same for every classifier.
+    """
+    draw = torch.Generator().manual_seed(seed)
+    noisy = (images + NOISE * torch.randn(images.shape, generator=draw)).clamp(0, 1)
+    changed = {"noise": noisy, "occluded": occluded(images, draw), "attacked": attacked(net, images, classes)}
+    return {name: (answers(net, x).argmax(1) == classes).double().mean().item() for name, x in changed.items()}
 
 
 @torch.no_grad()

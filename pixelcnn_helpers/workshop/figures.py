@@ -43,6 +43,7 @@ def main() -> None:
     save(pictures / "08_colour.png", *draw_colour())
     save(pictures / "09_likelihood_at_work.png", *draw_surprise())
     save(pictures / "10_relatives.png", *draw_relatives())
+    save(pictures / "11_learned_mixup.png", *draw_mixup())
     save(ROOT / "figures" / "pixelcnn.png", *draw_overview(model))
 
 
@@ -275,6 +276,21 @@ def draw_relatives() -> tuple[Figure, str]:
     rows |= {name: models[name]["by_seed"][0]["samples"][:16] for name in ("PixelCNN", "VAE", "GAN")}
     text = "Four rows of sixteen small digits: real ones, and those of a PixelCNN, of a VAE (speckled) and of a GAN."
     return plots.draw_images(torch.cat(list(rows.values())), 16, 16, list(rows), scale=0.5), text
+
+
+def draw_mixup() -> tuple[Figure, str]:
+    """From a 3 to an 8: two digits mixed pixel by pixel, and digits drawn for the same labels."""
+    model, _ = load_pretrained("between-mnist")
+    images, classes = load_mnist_sample()
+    three, eight = (quantize(images[classes == one][:1], model.levels).float() for one in (3, 8))
+    weights = [step / 10 for step in range(11)]
+    ghosts = [torch.lerp(three, eight, weight).round().long() for weight in weights]
+    drawn = [sample_between(model, 3, 8, weight, n=1, seed=100) for weight in weights]
+    names = [f"{1 - weight:.0%} 3\n{weight:.0%} 8" for weight in weights]
+    return plots.draw_images(torch.cat(ghosts + drawn), model.levels, 11, ["pixels", "learned"], col_names=names), (
+        "Two rows of eleven images from a 3 to an 8. Above, the two digits lie on top of each other, one fading while "
+        "the other appears. Below, every image is a single digit, whose left side closes on the way."
+    )
 
 
 def draw_overview(model: PixelCNN) -> tuple[Figure, str]:

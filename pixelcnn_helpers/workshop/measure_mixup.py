@@ -23,7 +23,7 @@ from .resumable import Runs
 
 DRAWS = 10
 SIZES = {"mnist": (10, 50), "mnist-sample": (10, 20, 50)}  # labels of each class, a fifth of them for validation
-LONGER = 50  # labels of each class where GenLabel and candidates are tried, too
+LONGER = 50  # labels of each class where GenLabel and candidates are tried, too, with the open generator
 LEVELS = 8  # of every image, drawn or real, so that no classifier can tell them by their levels
 POOL = 1000  # images of each kind that a generator draws
 UPDATES = 400
@@ -35,7 +35,9 @@ SETTINGS = {  # the one number that each kind of arm is tuned by, with three val
     "learning rate": (1e-3, 2e-3, 4e-3), "strength": (0.5, 1.0, 1.5), "alpha": (0.2, 0.5, 1.0),
     "share": (0.25, 0.5, 0.75),
 }  # fmt: skip
+RELABELLED = 500  # ghosts of pixel mixup that GenLabel's generator reads, ten passes each
 JUDGED = 1000  # test images for a generator's nats
+DISTURBED = 5  # every fifth test image is disturbed
 SHOWN = 20
 
 
@@ -50,7 +52,7 @@ def measure_mixup() -> dict:
         name, data = "mnist-sample", load_dataset("mnist-sample")
     print(f"labels are drawn from the {data}", flush=True)
     runs, bound = Runs(f"mixup-{name}"), bound_pools()
-    tasks = [(per_class, draw) for per_class in SIZES[name] for draw in range(DRAWS)]
+    tasks = [(per_class, draw) for draw in range(DRAWS) for per_class in SIZES[name]]
     left = [task for task in tasks if key_of(*task) not in runs.found]
     jobs = 1 if get_accelerator().device.type == "cuda" else os.cpu_count()
     done = joblib.Parallel(jobs, return_as="generator_unordered")(
@@ -100,7 +102,7 @@ def one_draw(name: str, per_class: int, draw: int, bound: dict, alone: bool = Tr
     arms, pools, generators = without_generator(), {"bound": bound}, {}
     for setting in STEPS:
         model, pools[setting], generators[setting] = generator_of(setting, few, data, teacher, draw)
-        if per_class == LONGER:
+        if setting == "open" and per_class == LONGER:
             pools[setting] |= chosen_and_relabelled(model, teacher, x, rows, draw)
     for setting, kinds in pools.items():
         arms |= with_pools(setting, kinds)
@@ -169,7 +171,7 @@ def unlabelled(few: Labelled, images: torch.Tensor, draw: int) -> torch.Tensor:
 def chosen_and_relabelled(model, teacher, x: torch.Tensor, rows: torch.Tensor, draw: int) -> dict:
     """Mixed images, the best of some candidates by a teacher of the same few labels; and GenLabel's."""
     mixed, draws = mixup.mixed_rows(POOL, seed=draw), np.random.default_rng(draw)
-    chosen = draws.integers(len(x), size=POOL)
+    chosen = draws.integers(len(x), size=RELABELLED)
     ghosts, _ = pixel_mixup()(x[chosen], rows[chosen], draws)
     ghosts = (ghosts * (LEVELS - 1)).round().long()
     return {
@@ -215,10 +217,11 @@ def outcome(nets: list, held: tuple, test: tuple) -> dict:
     losses = [F.nll_loss(mixup.answers(net, held[0]), held[1]).item() for net in nets]
     chosen = losses.index(min(losses))
     by_image = [right(net, *test) for net in nets]
+    some = tuple(part[::DISTURBED] for part in test)
     return {
         "validation_nll": losses, "accuracies": [one.mean().item() for one in by_image], "chosen": chosen,
         "by_class": [by_image[chosen][test[1] == one].mean().item() for one in range(10)],
-    } | mixup.scores(nets[chosen], *test)  # fmt: skip
+    } | mixup.scores(nets[chosen], *test) | mixup.disturbed(nets[chosen], *some)  # fmt: skip
 
 
 def right(net, images: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
