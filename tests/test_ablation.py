@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import integers, one_hot
 
-from pixelcnn_helpers import GatedPixelCNN, assert_causal, load_measurement, pretrained
+from pixelcnn_helpers import GatedPixelCNN, assert_causal, load_measurement, naive_sample, pretrained, sample
 from pixelcnn_helpers.studies.ablation import AblatedPixelCNN
 from pixelcnn_helpers.studies.datasets import load_dataset
 from pixelcnn_helpers.studies.records import live_weights
@@ -33,6 +33,9 @@ def test_every_arm_is_causal(two_stacks, gates):
     torch.manual_seed(0)
     model = AblatedPixelCNN(4, two_stacks=two_stacks, gates=gates, **SMALL)
     assert_causal(model, labels=one_hot([0], 3))
+    labels = one_hot(torch.arange(3), 3)
+    drawn = sample(model.eval(), labels=labels, size=(7, 6))
+    assert torch.equal(drawn, naive_sample(model, labels=labels, size=(7, 6)))
 
 
 def test_all_arms_have_as_many_live_weights():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ..caching import IncrementalSquare, Pointwise, incremental, inputs_of_levels
 from ..checks import check_int
 from ..layers import HorizontalConv2d, MaskedConv2d, VerticalConv2d, gate
 from ..models import AutoregressiveModel, stores_config
@@ -72,3 +73,58 @@ class AblatedPixelCNN(AutoregressiveModel):
             v, h, out = block(v, h, labels)
             skips.append(out)
         return self.split_levels(self.head(self.hidden(self.skip(torch.cat(skips, 1)).relu()).relu()))
+
+
+@incremental.register(AblatedBlock)
+class IncrementalAblatedBlock:
+    """`row` runs what sees only rows above, `pixel` the rest."""
+
+    def __init__(self, block: AblatedBlock, labels, n, size):
+        self.activation, self.link = block.activation, block.link if hasattr(block, "link") else None
+        self.vertical = None if self.link is None else incremental(block.vertical, None, n, size)
+        self.own = incremental(block.own, None, n, size)
+        self.residual = None if block.residual is None else Pointwise(block.residual)
+        self.for_h, *self.for_v = block.condition(labels).split(block.own.out_channels, 1)
+
+    def row(self, row: int, v: torch.Tensor | None) -> torch.Tensor | None:
+        """A row of the vertical stack before and after the block, `(W, N, F)`; None where there is one stack."""
+        if v is None:
+            self.own.row(row)
+            return None
+        self.vertical.put(row, v)
+        v = self.vertical.row(row)
+        self.own.row(nn.functional.linear(v, self.link.weight[:, :, 0, 0], self.link.bias))
+        return self.activation((v + self.for_v[0]).movedim(2, 1)).movedim(1, 2)
+
+    def pixel(self, col: int) -> torch.Tensor:
+        return self.activation(self.own.pixel(col, 0) + self.for_h)  # (N, F)
+
+
+@incremental.register(AblatedPixelCNN)
+class IncrementalAblatedPixelCNN:
+    def __init__(self, model: AblatedPixelCNN, labels, n, size):
+        self.first, self.two_stacks = incremental(model.first, None, n, size), model.two_stacks
+        if model.two_stacks:
+            self.first = IncrementalSquare(incremental(model.vertical, None, n, size), self.first)
+        self.blocks = [incremental(block, labels, n, size) for block in model.blocks]
+        self.skip, self.hidden, self.head = (Pointwise(layer) for layer in (model.skip, model.hidden, model.head))
+        self.inputs = inputs_of_levels(model)
+
+    def row(self, row: int) -> None:
+        above = self.first.row(row)
+        v = above if self.two_stacks else None
+        for block in self.blocks:
+            v = block.row(row, v)
+
+    def put(self, col: int, channel: int, levels: torch.Tensor) -> None:
+        self.first.own[col][channel].copy_(self.inputs[levels])
+
+    def pixel(self, col: int, channel: int) -> torch.Tensor:
+        h, skips = self.first.pixel(col, channel), []
+        for block in self.blocks:
+            block.own.own[col][channel].copy_(h)
+            skips.append(block.pixel(col))
+            if block.residual is not None:
+                h = block.residual.pixel(skips[-1], channel, add=h)
+        x = self.skip.pixel(torch.cat(skips, 1), channel).relu()
+        return self.head.pixel(self.hidden.pixel(x, channel).relu(), channel)

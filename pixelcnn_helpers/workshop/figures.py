@@ -286,10 +286,10 @@ def draw_mixup() -> tuple[Figure, str]:
     weights = [step / 10 for step in range(11)]
     ghosts = [torch.lerp(three, eight, weight).round().long() for weight in weights]
     drawn = [sample_between(model, 3, 8, weight, n=1, seed=100) for weight in weights]
-    names = [f"{1 - weight:.0%} 3\n{weight:.0%} 8" for weight in weights]
+    names = [f"{weight:g}" for weight in weights]
     return plots.draw_images(torch.cat(ghosts + drawn), model.levels, 11, ["pixels", "learned"], col_names=names), (
         "Two rows of eleven images from a 3 to an 8. Above, the two digits lie on top of each other, one fading while "
-        "the other appears. Below, every image is a single digit, whose left side closes on the way."
+        "the other appears. Below, every image is a single digit, drawn anew: first 3s, then shapes between, then 8s."
     )
 
 

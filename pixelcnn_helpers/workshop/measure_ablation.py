@@ -9,10 +9,10 @@ import torch
 from ..data import quantize
 from ..likelihood import nats
 from ..pretrained import load_pretrained
-from ..sampling import sample
 from ..studies.ablation import AblatedPixelCNN
 from ..studies.datasets import Dataset, load_dataset
 from ..studies.judges import class_probabilities
+from ..studies.mixup import draw
 from ..studies.records import live_weights
 from ..training import fit
 from .data import label_rows
@@ -23,7 +23,7 @@ from .resumable import Runs
 
 SEEDS = (0, 1)
 STEPS, BATCH = 1812, 16  # half an epoch of MNIST
-LEVELS, HELD_OUT, TESTED, DRAWN = 8, 2000, 2000, 500
+LEVELS, HELD_OUT, TESTED, DRAWN = 8, 2000, 2000, 1000
 SHORT = (1,) * len(NEAR_AND_FAR)
 WEIGHTS = 410_000  # live ones, of every arm
 ARMS = {  # one change at a time, from the first to the last
@@ -60,13 +60,13 @@ def one_training(arm: str, data: Dataset, seed: int) -> dict:
     images, rows = quantize(data.train[:-HELD_OUT], LEVELS), label_rows(model, data.train_classes[:-HELD_OUT])
     history = fit(model, images, rows, steps=STEPS, batch_size=BATCH, seed=seed)
     test, test_rows = quantize(data.test[:TESTED], LEVELS), label_rows(model, data.test_classes[:TESTED])
-    found = nats(model, test, test_rows).mean().item()
+    found = nats(model, test, test_rows)
     asked = torch.arange(10).repeat(DRAWN // 10)
-    drawn = sample(model, labels=label_rows(model, asked), seed=seed * DRAWN, method="guess").cpu()
+    drawn = draw(model, label_rows(model, asked), seed * DRAWN).cpu()
     judge, _ = load_pretrained("judge-mnist")
     read = share(class_probabilities(judge, drawn, LEVELS).argmax(1) == asked)
     return {
-        "features": model.config["features"], "live_weights": live_weights(model), "nats": found,
-        "nats_per_pixel": found / images[0].numel(), "read_as_asked": read, "seconds": history.seconds[-1],
+        "features": model.config["features"], "live_weights": live_weights(model), "nats": found.mean().item(),
+        "by_image": [round(one, 2) for one in found.tolist()], "read_as_asked": read, "seconds": history.seconds[-1],
         "samples": drawn[:20],
     }  # fmt: skip
