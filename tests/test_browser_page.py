@@ -53,6 +53,23 @@ NAMELESS = """() => [...document.querySelectorAll('button, input, select, canvas
                || document.getElementById(thing.getAttribute('aria-describedby') ?? ''))
 ).map(thing => thing.outerHTML)"""
 
+# The contrast of two colours of the page, by their names in its style.
+CONTRAST = """([front, back]) => {
+    const light = name => {
+        const probe = document.body.appendChild(document.createElement('i'));
+        probe.style.color = `var(--${name})`;
+        const parts = getComputedStyle(probe).color.match(/[\\d.]+/g).map(part => part / 255);
+        probe.remove();
+        const [r, g, b] = parts.map(part => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
+    };
+    return Math.max(light(front) / light(back), light(back) / light(front));
+}"""
+NARROW = """() => [...document.querySelectorAll(
+    'button, select, input:not([type=radio]), .segments span, summary'
+)].filter(thing => thing.offsetParent && (thing.offsetHeight < 44 || thing.offsetWidth < 36)
+).map(thing => thing.outerHTML)"""
+
 
 @pytest.fixture(scope="module")
 def browser():
@@ -190,8 +207,8 @@ def test_the_judge_reads_what_stands_there(page, shipped):
     assert page.bars("#bars .bar") == pytest.approx(votes.tolist(), abs=1e-4)
     most = int(votes.argmax())
     verdict = page.find("#verdict")
-    wait(lambda: f"0.70 of 1 and 0.30 of 7. The judge’s votes: {votes[most]:.2f} for {most}" in verdict.inner_text(),
-         SECONDS, "the words for screen readers")
+    told = f"0.70 of 1 and 0.30 of 7. The judge’s votes: {100 * votes[most]:.0f} for {most}"
+    wait(lambda: told in verdict.inner_text(), SECONDS, "the words for screen readers")
 
 
 def test_pairs_noise_temperature_and_enlarging(page):
@@ -206,7 +223,23 @@ def test_pairs_noise_temperature_and_enlarging(page):
     assert torch.equal(page.ten()[[0, 3]], drawn[[3, 0]])
     assert "seed=113, temperature=0.8)" in page.find("#python").text_content()
     assert page.find("#title-two").inner_text() == "What lies between a 5 and a 6?"
+
+    image, (row, col) = page.large(), (16, 13)
+    page.choose("#slow", row, col)
+    shares = (page.model(image[None], label({6: 1}))[0, :, 0, row, col] / 0.8).softmax(0)
+    assert page.bars("#shares .bar") == pytest.approx(shares.tolist(), abs=1e-4)
+    assert "at temperature 0.80. It sees all that is drawn so far." in page.find("#slow-words").inner_text()
+    page.settled("#finished")
+    assert "with the same noise at temperature 0.80." in page.find("#half-words").inner_text()
     page.press("#temperature", *["ArrowRight"] * 4)
+
+
+def test_two_ends_with_the_same_digit_change_places(page):
+    page.find("#pairs").get_by_text("1 → 7").click()
+    page.find("#from").select_option("7")
+    assert page.find("#title-two").inner_text() == "What lies between a 7 and a 1?"
+    page.find("#to").select_option("7")
+    assert [page.find(end).input_value() for end in ("#from", "#to")] == ["1", "7"]
 
 
 def test_ten_weights(page):
@@ -223,6 +256,9 @@ def test_ten_weights(page):
     page.press("#part-1", "Home")
     page.press("#part-3", "Home")
     assert page.find("#asked").inner_text() == "All weights are 0: raise one of them."
+    verdict = page.find("#verdict")
+    wait(lambda: verdict.inner_text() == "All weights are 0: raise one of them.", SECONDS, "the words to be spoken")
+    assert page.page.title() == page.find("#title-ten").inner_text() == "What lies between ten digits?"
     page.find("[name=kind][value=two]").focus()
     page.page.keyboard.press("Space")
 
@@ -246,6 +282,8 @@ def test_a_click_shows_the_shares_at_a_pixel_and_a_bar_decides(page):
     known = image.clone()
     known[0, row, col] = other
     wanted = pch.sample(page.model, labels=asked, seed=seed, known=(known[None], mask))[0, 0]
+    ends = page.find("#ends canvas")
+    assert torch.equal(page.image(ends.nth(0)), image) and torch.equal(page.image(ends.nth(1))[0], wanted)
     page.press("#slow", "End", "ArrowUp")
     cells = torch.tensor(page.find("#slow").evaluate(CELLS)).view(28, 28, 3)
     upper = cells[:26, :, 0]  # all of them seen, tinted
@@ -254,6 +292,18 @@ def test_a_click_shows_the_shares_at_a_pixel_and_a_bar_decides(page):
     assert f"You chose grey {other} of 7" in page.find("#slow-words").inner_text()
     page.find("#undo").click()
     assert page.find("#slow-words").inner_text().startswith(told)
+    assert not page.find("#ends").is_visible() and page.page.evaluate("document.activeElement.id") == "play"
+
+
+def test_a_drag_over_the_drawing_follows_the_pointer(page):
+    page.choose("#slow", 5, 5)
+    box = page.find("#slow").bounding_box()
+    page.page.mouse.move(box["x"] + 5.5 * box["width"] / 28, box["y"] + 5.5 * box["width"] / 28)
+    page.page.mouse.down()
+    page.page.mouse.move(box["x"] + 20.5 * box["width"] / 28, box["y"] + 18.5 * box["width"] / 28, steps=4)
+    page.page.mouse.up()
+    page.page.mouse.move(box["x"] + 2, box["y"] + 2)
+    assert page.find("#slow-words").inner_text().startswith("Row 19, column 21 of 28.")
 
 
 def test_draw_slowly(page):
@@ -263,17 +313,29 @@ def test_draw_slowly(page):
     assert page.find("#play").inner_text() == "Stop here"
     page.page.wait_for_timeout(400)
     page.press("#slow", " ")
-    wait(lambda: page.find("#play").inner_text() == "Go on slowly", SECONDS, "it to stop")
+    wait(lambda: page.find("#play").inner_text() == "Draw slowly", SECONDS, "it to stop")
     row = int(page.find("#slow-words").inner_text().split()[1].rstrip(","))
     assert row > 1
     page.press("#slow", "ArrowDown")
     assert page.find("#slow-words").inner_text().startswith(f"Row {row + 1}, column")
+    page.find("#onward").press("Enter")
+    page.page.keyboard.press("Enter")  # the focus is on "Stop here" now
+    assert int(page.find("#slow-words").inner_text().split()[1].rstrip(",")) >= row + 1
+    page.find("#play").click()  # from the top
+    page.find("#play").click()
+    assert int(page.find("#slow-words").inner_text().split()[1].rstrip(",")) <= row
 
 
 def test_finish_my_half(page):
     page.find("#half").scroll_into_view_if_needed()
+    page.find("#take").click()
+    page.choose("#draft", 20, 14)  # the network's half: the drawing stays
+    page.settled("#finished")
+    assert torch.equal(page.image(page.find("#finished canvas").nth(0))[:, :14], page.large()[:, :14])
     page.find("#clear").click()
     page.settled("#finished")
+    assert "Your half is still empty." in page.find("#half-words").inner_text()
+    assert page.find("#finished .likeliest").count() == 0
     box = page.find("#draft").bounding_box()
     side = box["width"] / 28
     points = [(9, 8), (6, 14), (9, 18), (13, 14)]
@@ -296,7 +358,7 @@ def test_finish_my_half(page):
     log_p = log_p.gather(1, given.expand(10, -1, -1, -1)[:, None].long())[..., :14, :].flatten(1).sum(1)
     read = log_p.softmax(0)
     most = int(read.argmax())
-    assert f"most likely {'an' if most == 8 else 'a'} {most}. " in page.find("#half-words").inner_text()
+    assert f"most likely to {'an' if most == 8 else 'a'} {most}." in page.find("#half-words").inner_text()
     shares = page.find("#finished .as").nth(most).inner_text()
     assert int(shares.split()[-2]) == pytest.approx(100 * float(read[most]), abs=1)
 
@@ -332,6 +394,13 @@ def test_a_phone(browser, tmp_path, scheme):
     page = Page(browser, path, model, has_touch=True, **size)
     page.settled("#large", "#more", "#finished")
     assert page.page.evaluate("document.documentElement.scrollWidth") == 360
+    slider = page.find("#weight").bounding_box()
+    assert slider["y"] + slider["height"] < 740 and slider["width"] > 320  # in sight from the start, and wide
+    assert page.page.evaluate(NARROW) == []
+    words = [("ink", "paper"), ("ink", "card"), ("soft", "paper"), ("soft", "card"), ("later-ink", "later")]
+    edges = [("control", "paper"), ("control", "card"), ("here", "paper")]
+    for pair in words + edges:  # the least contrasts of WCAG
+        assert page.page.evaluate(CONTRAST, pair) >= (4.5 if pair in words else 3), pair
     page.find("#draft").scroll_into_view_if_needed()
     box = page.find("#draft").bounding_box()
     page.page.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + box["height"] / 4)
@@ -342,6 +411,16 @@ def test_a_phone(browser, tmp_path, scheme):
     page.page.wait_for_timeout(300)
     page.find("#play").click()
     assert ", column 1 of 28" in page.find("#slow-words").inner_text()  # whole rows, with reduced motion
+    assert page.problems == []
+
+
+def test_a_phone_held_sideways(browser, tmp_path):
+    path, model = tiny_page(tmp_path)
+    page = Page(browser, path, model, viewport={"width": 740, "height": 360})
+    page.settled()
+    large, slider = (page.find(part).bounding_box() for part in ("#large", "#weight"))
+    assert slider["y"] + slider["height"] - large["y"] < 360  # both at once
+    assert page.page.evaluate("document.documentElement.scrollWidth") == 740
     assert page.problems == []
 
 
@@ -366,10 +445,13 @@ def test_other_networks(browser, tmp_path, embedding):
     row, col = 20, 13
     page.choose("#slow", row, col)
     cells = torch.tensor(page.find("#slow").evaluate(CELLS)).view(28, 28, 3)
-    seen = cells[..., 0] < cells[..., 2] - 10  # bluish
+    seen = cells[..., 0] < cells[..., 2] - 10  # bluish, with ink and without
     field = torch.as_tensor(pch.receptive_field(model, row, col, (28, 28), asked))
-    bright = page.large()[0] == 7  # white stays white
-    assert torch.equal(seen & ~bright, field & ~bright) and 100 < field.sum() < 500
+    assert torch.equal(seen, field) and 100 < field.sum() < 500
+    words = page.find("#slow-words").inner_text()
+    assert f"It sees {field.sum()} of the {28 * row + col} pixels drawn so far." in words
+    blue = cells[field][page.large()[0][field] == 7]
+    assert (blue == torch.tensor([0x56, 0xB4, 0xE9])).all() and len(blue)  # ink is of the legend's blue
     assert page.problems == []
 
 

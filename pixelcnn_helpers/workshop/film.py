@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.colors import to_hex, to_rgb
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageColor, PngImagePlugin
 
 from ..checkpoint import write_atomically
 from ..page import plots
 
-SIZE, SHOWN = (1040, 688), (780, 516)  # of the window, and of the film
+SIZE, SHOWN = (1040, 712), (780, 534)  # of the window, and of the film
 COLOURS = 72
 DESCRIPTION = (
     "The page in use. A slider moves from 1 to 7, then from 8 to 3, while a large digit and nine small ones follow it "
@@ -62,20 +62,20 @@ def write_film(page: Path) -> Path:
 
 
 def _palette(frames: list[Image.Image]) -> Image.Image:
-    """One palette for all frames: greys and the colours of the series, however few pixels have them, and other colours
-    as often as they are there."""
+    """One palette for all frames: greys and the colours of the series, however few pixels have them, and the other
+    colours that the frames need most."""
     greys = [f"#{value:02x}{value:02x}{value:02x}" for value in range(0, 256, 15)]
-    blue = np.array(to_rgb(plots.SEEN))  # the page tints seen pixels with it
-    tints = [to_hex(share + (1 - share) * 0.75 * blue) for share in np.linspace(0, 1, 8)]
+    blue = np.array(to_rgb(plots.SEEN))
+    tints = [to_hex((0.45 + 0.55 * share) * blue) for share in np.linspace(0, 1, 8)]  # of seen pixels
     colours = [plots.SEEN, plots.HERE, *plots.CLASSES, *greys, *tints]
     chosen = frames[:: max(1, len(frames) // 6)]
-    sheet = Image.new("RGB", (SHOWN[0], SHOWN[1] * (len(chosen) + 1)))
+    sheet = Image.new("RGB", (SHOWN[0], SHOWN[1] * len(chosen)))
     for index, frame in enumerate(chosen):
         sheet.paste(frame, (0, SHOWN[1] * index))
-    width = SHOWN[0] // len(colours)
-    for index, colour in enumerate(colours):
-        sheet.paste(colour, (width * index, SHOWN[1] * len(chosen), width * (index + 1), sheet.height))
-    return sheet.quantize(COLOURS, dither=Image.Dither.NONE)
+    others = sheet.quantize(COLOURS - len(colours)).getpalette()
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([*(part for colour in colours for part in ImageColor.getrgb(colour)), *others])
+    return palette
 
 
 def _scenes(tab) -> Iterator[int]:

@@ -28,6 +28,7 @@ from ..studies.judges import ConvClassifier
 LARGEST = 3_500_000  # bytes of the file
 WORKER = ("softmax.js", "random.js", "kernel.js", "network.js", "judge.js", "worker.js")
 PAGE = ("softmax.js", "client.js", "paint.js", "mix.js", "inside.js", "half.js", "page.js")
+STYLE = ("page.css", "controls.css")
 
 
 def write_page(root: Path) -> Path:
@@ -61,7 +62,7 @@ def build(model: GatedPixelCNN, judge: ConvClassifier) -> str:
         "colours": _colours(),
         "worker": "\n".join(map(source, WORKER)),
         "page": "\n".join(map(source, PAGE)),
-        "page.css": source("page.css"),
+        "style": "\n".join(map(source, STYLE)),
     }
     page = re.sub(r"\{\{([\w.]+)\}\}", lambda found: parts[found[1]], source("page.html"))
     if len(page.encode()) > LARGEST:

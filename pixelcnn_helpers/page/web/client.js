@@ -67,7 +67,9 @@ function option(value, text, selected) {
 const article = (digit) => (+digit === 8 ? "an" : "a");
 const withArticle = (digit) => `${article(digit)} ${digit}`;
 const percent = (share) => `${share > 0 && share < 0.01 ? "<1" : Math.round(100 * share)} %`;
+const most = (shares) => shares.indexOf(Math.max(...shares)); // the class or grey with the largest share
 const hundredths = (share) => share.toFixed(2);
+const atTemperature = (temperature) => (temperature === 1 ? "" : ` at temperature ${hundredths(temperature)}`);
 
 /** Calls `action` once things have been quiet for a while, so that a screen reader is not talked over. */
 function whenQuiet(action) {

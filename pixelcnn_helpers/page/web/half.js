@@ -16,14 +16,16 @@ function startHalf() {
   $("as").append(option("each", "each digit, once", true));
   for (let c = 0; c < CLASSES; c++) $("as").append(option(c, `${withArticle(c)}, ten times`, false));
   for (let i = 0; i < 10; i++) {
-    const name = element("span", { className: "as" });
-    const canvas = element("canvas", { className: "digit", width: WIDTH, height: HEIGHT });
-    canvas.setAttribute("role", "img");
-    $("finished").append(element("figure", {}, canvas, element("span", { className: "strip" }), name));
+    $("finished").append(tile(""));
+  }
+  for (let c = 0; c < CLASSES; c++) {
+    const name = element("span", { className: "filled", textContent: c });
+    name.style.setProperty("--fill", `var(--class-${c})`);
+    $("key").append(name);
   }
   const draft = $("draft");
   draft.onpointerdown = (event) => {
-    if (event.button !== 0) return;
+    if (event.button !== 0 || pointAt(event)[0] > HEIGHT / 2) return; // the lower half is the network's
     draft.setPointerCapture(event.pointerId);
     beginDrawing();
     half.last = pointAt(event);
@@ -53,7 +55,8 @@ function startHalf() {
     finish();
   };
   $("as").onchange = finish;
-  mix.listeners.push(() => half.image.every((level) => level === 0) && half.isExample && takeExample());
+  $("temperature").onchange = finish;
+  mix.listeners.push(() => isEmpty() && half.isExample && takeExample());
 }
 
 /** The upper half of the large digit, so that there is something to see before the reader has drawn. */
@@ -64,9 +67,12 @@ function takeExample() {
   finish();
 }
 
+const isEmpty = () => half.image.every((level) => level === 0);
+
 function beginDrawing() {
   if (half.isExample) half.image.fill(0);
   half.isExample = false;
+  say("half-words", "Lift the pen, and the network goes on.");
 }
 
 function pointAt(event) {
@@ -110,16 +116,20 @@ function penByKey(event) {
 function showDraft() {
   const context = $("draft").getContext("2d");
   paintUnfinished($("draft"), half.image, UPPER, null);
+  const [left, right, middle] = [MARGIN * CELL, (WIDTH - MARGIN) * CELL, (HEIGHT / 2) * CELL];
   context.setLineDash([6, 8]);
-  context.lineWidth = 1.5;
+  context.lineWidth = 2;
   context.strokeStyle = "#8a8f98";
-  const side = (WIDTH - 2 * MARGIN) * CELL;
-  context.strokeRect(MARGIN * CELL, MARGIN * CELL, side, side); // where MNIST's digits lie
+  context.beginPath(); // where MNIST's digits lie
+  for (const [x, y] of [[left, middle], [left, left], [right, left], [right, middle]]) context.lineTo(x, y);
+  context.stroke();
   context.setLineDash([]);
-  context.font = `22px ${getComputedStyle(document.body).fontFamily}`;
+  context.font = `24px ${getComputedStyle(document.body).fontFamily}`;
   context.textAlign = "center";
-  context.fillStyle = "#70757d";
-  context.fillText("the network’s half", (WIDTH * CELL) / 2, HEIGHT * CELL * 0.76);
+  context.fillStyle = colour("later-ink");
+  context.fillText("the network’s half", (WIDTH * CELL) / 2, 1.55 * middle);
+  context.fillStyle = "#c4c8ce";
+  if (isEmpty()) context.fillText("draw here", (WIDTH * CELL) / 2, 0.65 * middle);
   if (document.activeElement === $("draft") && $("draft").matches(":focus-visible")) {
     paintFrame(context, half.pen.row * WIDTH + half.pen.col);
   }
@@ -134,19 +144,18 @@ function finish() {
     label[each ? i : +$("as").value] = 1;
     return { label, seed: half.seed + (each ? 0 : i), known };
   });
+  const temperature = +$("temperature").value;
   const nats = []; // of the known half under each class
   $("finished").ariaBusy = "true";
-  artist.draw("half", digits, +$("temperature").value, (digit, current) => {
+  artist.draw("half", digits, temperature, (digit, current) => {
     if (!current) return;
     const box = $("finished").children[digit.index];
-    const [canvas, strip, name] = box.children;
     const asked = digits[digit.index].label.indexOf(1);
-    paintDigit(canvas, digit.image);
-    canvas.ariaLabel = `Your half, finished as ${asked}`;
-    strip.style.backgroundImage = segments(digit.votes);
-    name.textContent = each ? `as ${asked}` : "";
+    paintTile(box, digit);
+    box.firstChild.ariaLabel = `Your half, finished as ${asked}: the judge reads ${most(digit.votes)}`;
+    box.lastChild.textContent = each ? `as ${asked}` : "";
     nats.push(natsOfHalf(digit));
-    if (digit.last) showReading(each, nats);
+    if (digit.last) showReading(each, nats, temperature);
   });
 }
 
@@ -159,16 +168,21 @@ function natsOfHalf({ image, logits }) {
   return nats;
 }
 
-function showReading(each, nats) {
+/** What stands under the finished digits: how likely the reader's half belongs to each class, unless it is empty. */
+function showReading(each, nats, temperature) {
   const shares = softmax(nats.map((value) => -value));
-  const most = shares.indexOf(Math.max(...shares));
+  const reads = each && !isEmpty();
   [...$("finished").children].forEach((box, c) => {
-    box.classList.toggle("likeliest", each && c === most);
-    if (each) box.lastChild.replaceChildren(`as ${c}`, element("br"), percent(shares[c]));
+    box.classList.toggle("likeliest", reads && c === most(shares));
+    if (reads) box.lastChild.replaceChildren(`as ${c}`, element("br"), percent(shares[c]));
   });
-  const what = each
-    ? `The shares say how likely your half makes each digit, by Bayes’ rule: most likely ${withArticle(most)}.`
-    : `Ten times ${withArticle($("as").value)}, each with other noise.`;
-  say("half-words", `${what} The coloured bars show the judge’s votes for what came out.`);
+  const asked = each ? "Each digit once, with the same" : `Ten times ${withArticle($("as").value)}, each with other`;
+  const words = [`${asked} noise${atTemperature(temperature)}.`];
+  if (isEmpty()) words.push("Your half is still empty.");
+  if (reads) {
+    words.push("The per cents say to which digit your half belongs, by how likely the network finds its pixels");
+    words.push(`in each (Bayes’ rule): most likely to ${withArticle(most(shares))}.`);
+  }
+  say("half-words", words.join(" "));
   $("finished").ariaBusy = "false";
 }

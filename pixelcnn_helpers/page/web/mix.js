@@ -31,8 +31,7 @@ function startMix() {
     $("ten").append(element("label", {}, element("span", { textContent: c }), slider));
   }
   for (let i = 1; i < mix.seeds.length; i++) {
-    const canvas = element("canvas", { className: "digit", width: WIDTH, height: HEIGHT });
-    const button = element("button", { type: "button" }, canvas, element("span", { className: "strip" }));
+    const button = element("button", { type: "button" }, ...tileParts());
     button.onclick = () => enlarge(i);
     $("more").append(button);
   }
@@ -51,10 +50,11 @@ function startMix() {
   choosePair(mix.from, mix.to);
 }
 
+/** Ask between two digits. If one end is set to the digit of the other end, they change places. */
 function choosePair(from, to) {
-  Object.assign(mix, { from, to });
-  $("from").value = from;
-  $("to").value = to;
+  [mix.from, mix.to] = from === to ? [mix.to, mix.from] : [from, to];
+  $("from").value = mix.from;
+  $("to").value = mix.to;
   ask();
 }
 
@@ -98,7 +98,7 @@ function ask() {
   const label = askedLabel();
   const temperature = +$("temperature").value;
   showRequest(label, temperature);
-  if (!label) return;
+  if (!label) return announce($("asked").textContent);
   $("large").ariaBusy = $("more").ariaBusy = "true";
   const digits = mix.seeds.map((seed) => ({ label, seed }));
   artist.draw("mix", digits, temperature, (digit, current) => {
@@ -112,10 +112,7 @@ function showRequest(label, temperature) {
   const { from, to } = mix;
   $("temperature-value").value = hundredths(temperature);
   $("temperature").ariaValueText = hundredths(temperature);
-  let words = label ? `You ask for ${inWords(label)}.` : "All weights are 0: raise one of them.";
-  if (temperature < 1) words += " At this temperature chance takes only what is likely.";
-  if (temperature > 1) words += " At this temperature chance also takes what is unlikely.";
-  $("asked").textContent = words;
+  $("asked").textContent = label ? `You ask for ${inWords(label)}.` : "All weights are 0: raise one of them.";
   for (const [side, index] of [["from", from], ["to", to]]) {
     $(`${side}-name`).textContent = index;
     $(`${side}-name`).style.setProperty("--fill", `var(--class-${index})`);
@@ -123,7 +120,7 @@ function showRequest(label, temperature) {
   }
   $("from-article").textContent = article(from);
   $("to-article").textContent = article(to);
-  document.title = `What lies between ${withArticle(from)} and ${withArticle(to)}?`;
+  document.title = `What lies between ${isOfTwo() ? `${withArticle(from)} and ${withArticle(to)}` : "ten digits"}?`;
   $("weight").ariaValueText = label ? inWords(label) : "";
   for (const button of $("pairs").children) button.ariaPressed = button.dataset.pair === `${from}-${to}`;
   mix.parts.forEach((part, c) => ($(`part-${c}`).ariaValueText = `${part} parts of ${c}`));
@@ -135,27 +132,28 @@ function showLarge(digit, { label, seed }, temperature, current) {
   $("large").ariaBusy = String(!current);
   $("large").ariaLabel = `A digit of ${HEIGHT} by ${WIDTH} pixels, drawn for ${inWords(label)}`;
   const way = document.documentElement.dataset.kernel === "simd" ? "" : ", without the browser’s fast arithmetic";
-  $("speed").textContent = `${PIXELS} pixels, drawn one after the other in ${hundredths(digit.seconds)}\u00a0s${way}.`;
+  $("speed").textContent = `${PIXELS} pixels, one after the other, in ${hundredths(digit.seconds)}\u00a0s${way}.`;
   [...$("bars").children].forEach((bar, c) => setBar(bar, digit.votes[c]));
   mix.large = { ...digit, label, seed, temperature };
   for (const listener of mix.listeners) listener(mix.large);
-  if (current) announceVotes(label, digit.votes);
+  if (!current) return;
+  $("bars").ariaLabel = `Drawn for ${inWords(label)}. The judge’s votes: ${votesInWords(digit.votes)}.`;
+  if (askedLabel()) announce($("bars").ariaLabel);
 }
 
-const announceVotes = whenQuiet((label, votes) => {
+const announce = whenQuiet((words) => ($("verdict").textContent = words));
+
+/** The three largest shares of the judge's votes, "96 for 1, 2 for 7". */
+function votesInWords(votes) {
   const read = votes.map((share, c) => [share, c]).filter(([share]) => share >= 0.005);
   const leaders = read.sort((a, b) => b[0] - a[0]).slice(0, 3);
-  const words = leaders.map(([share, c]) => `${hundredths(share)} for ${c}`).join(", ");
-  $("verdict").textContent = `Drawn for ${inWords(label)}. The judge’s votes: ${words}.`;
-  $("bars").ariaLabel = $("verdict").textContent;
-});
+  return leaders.map(([share, c]) => `${Math.round(100 * share)} for ${c}`).join(", ");
+}
 
-function showSmall({ index, image, votes }, seed) {
-  const button = $("more").children[index - 1];
-  paintDigit(button.firstChild, image);
-  button.lastChild.style.backgroundImage = segments(votes);
-  const most = votes.indexOf(Math.max(...votes));
-  button.ariaLabel = `Enlarge this digit, which the judge reads as ${most}`;
+function showSmall(digit, seed) {
+  const button = $("more").children[digit.index - 1];
+  paintTile(button, digit);
+  button.ariaLabel = `Enlarge this digit, which the judge reads as ${most(digit.votes)}`;
   button.dataset.seed = seed;
 }
 

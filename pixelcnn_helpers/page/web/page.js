@@ -21,6 +21,6 @@ try {
   tell(`This page cannot draw here: ${error.message}`);
 }
 matchMedia("(prefers-color-scheme: dark)").onchange = () => {
-  stopAt(inside.place);
+  if (!inside.playing) stopAt(inside.place);
   showDraft();
 };

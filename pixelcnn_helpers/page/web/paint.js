@@ -16,11 +16,10 @@ function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 }
 
-/** The colour of a seen pixel: its grey, filled up with the blue of what is seen. */
+/** The colour of a seen pixel, from dark to light blue, as in `draw_context`: ink is blue, too, for it is seen. */
 function tinted(level) {
-  const [share, tint] = [level / (LEVELS - 1), colour("seen").match(/[0-9a-f]{2}/gi)];
-  const mixed = tint.map((part) => Math.round(255 * share + (1 - share) * 0.75 * parseInt(part, 16)));
-  return `rgb(${mixed})`;
+  const light = 0.45 + (0.55 * level) / (LEVELS - 1);
+  return `rgb(${colour("seen").match(/[0-9a-f]{2}/gi).map((part) => Math.round(light * parseInt(part, 16)))})`;
 }
 
 /**
@@ -41,9 +40,29 @@ function paintUnfinished(canvas, image, place, field) {
 }
 
 function paintFrame(context, place) {
-  context.strokeStyle = colour("here");
-  context.lineWidth = 5;
-  context.strokeRect((place % WIDTH) * CELL - 1, Math.floor(place / WIDTH) * CELL - 1, CELL + 2, CELL + 2);
+  for (const [stroke, width] of [["white", 9], [colour("here"), 5]]) { // white sets it off from any ground
+    context.strokeStyle = stroke;
+    context.lineWidth = width;
+    context.strokeRect((place % WIDTH) * CELL - 1, Math.floor(place / WIDTH) * CELL - 1, CELL + 2, CELL + 2);
+  }
+}
+
+/** The parts of a tile: a small digit and, below it, a strip for the judge's votes. */
+function tileParts() {
+  const canvas = element("canvas", { className: "digit", width: WIDTH, height: HEIGHT });
+  return [canvas, element("span", { className: "strip" })];
+}
+
+/** A tile with a name below it. */
+function tile(name) {
+  const [canvas, strip] = tileParts();
+  canvas.setAttribute("role", "img");
+  return element("figure", {}, canvas, strip, element("span", { className: "as", textContent: name }));
+}
+
+function paintTile(box, { image, votes }) {
+  paintDigit(box.children[0], image);
+  box.children[1].style.backgroundImage = segments(votes);
 }
 
 /** Votes as one bar: a segment for each class, in its colour. */
