@@ -1,20 +1,18 @@
-"""Measurements: made, stored and found again; a race over seconds; a training that is stopped and gone on with."""
+"""Measurements: made, stored and found again; a training that is stopped and gone on with."""
 
 import json
 import pathlib
-import time
 from dataclasses import replace
 
 import pytest
 import torch
 from conftest import BrightnessReader, integers, refused
 
-from pixelcnn_helpers import Dataset, GatedPixelCNN, ShortcutPixelCNN, fit, load_measurement, nats, pretrained
+from pixelcnn_helpers import Dataset, GatedPixelCNN, fit, load_measurement, nats, pretrained
 from pixelcnn_helpers.__main__ import main
 from pixelcnn_helpers.pretrained import _unpacked
 from pixelcnn_helpers.workshop import measure_between as between_module
 from pixelcnn_helpers.workshop import measure_colour as colour_module
-from pixelcnn_helpers.workshop import measure_equal_time as equal_time_module
 from pixelcnn_helpers.workshop import measure_optimizers as optimizers_module
 from pixelcnn_helpers.workshop import measure_reach as reach_module
 from pixelcnn_helpers.workshop import measure_records as records_module
@@ -23,7 +21,6 @@ from pixelcnn_helpers.workshop import train as train_module
 from pixelcnn_helpers.workshop.hardware import hardware, versions
 from pixelcnn_helpers.workshop.measure import MAKERS, measure
 from pixelcnn_helpers.workshop.measure_between import figures_between, measure_between, ways
-from pixelcnn_helpers.workshop.measure_equal_time import measure_equal_time, race
 from pixelcnn_helpers.workshop.packing import packed
 from pixelcnn_helpers.workshop.recipes import RECIPES, Recipe, two_stacks
 from pixelcnn_helpers.workshop.train import network_of, trained
@@ -41,31 +38,6 @@ def shelf(tmp_path, monkeypatch):
     monkeypatch.setattr(places, "CHECKPOINTS", tmp_path / "checkpoints")
     monkeypatch.setattr(pretrained, "WEIGHTS", tmp_path / "weights")
     return tmp_path / "measurements"
-
-
-class Clock:
-    """Every look at it takes so many seconds."""
-
-    def __init__(self, tick):
-        self.now, self.tick = 0.0, tick
-
-    def perf_counter(self):
-        self.now += self.tick
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    """A second of which is eight steps of `race`, while weighing images takes minutes."""
-    found = Clock(0.125)
-
-    def slow(*args):
-        found.now += 300
-        return nats(*args)
-
-    monkeypatch.setattr(equal_time_module, "time", found)
-    monkeypatch.setattr(equal_time_module, "nats", slow)
-    return found
 
 
 def stacks(**options):
@@ -177,7 +149,7 @@ def test_ctrl_c(shelf, monkeypatch):
 @pytest.mark.parametrize("name", ["nonsense", "", "../reach", "reach.json", None, 3])
 def test_unknown_names(shelf, monkeypatch, name):
     monkeypatch.setitem(MAKERS, "reach", dict)
-    with refused(ValueError, "what to measure must be one of reach, equal-time", f"got {name!r}"):
+    with refused(ValueError, "what to measure must be one of reach, between", f"got {name!r}"):
         measure(name)
     with refused(ValueError, "name", "none are there", "install the package again", f"got {name!r}"):
         load_measurement(name)
@@ -189,9 +161,9 @@ def test_unknown_names(shelf, monkeypatch, name):
 @pytest.mark.parametrize(
     ("what", "words"),
     [
-        ("nonsense", ("reach, equal-time", "'nonsense'")),
+        ("nonsense", ("reach, between", "'nonsense'")),
         ("reach", ("none are there", "'judge-mnist'")),
-        ("equal-time", ("MNIST", "could not be downloaded", "PIXELCNN_DATA")),
+        ("ablation", ("MNIST", "could not be downloaded", "PIXELCNN_DATA")),
     ],
 )
 def test_errors_are_one_line(shelf, offline, monkeypatch, tmp_path, what, words):
@@ -203,116 +175,6 @@ def test_errors_are_one_line(shelf, offline, monkeypatch, tmp_path, what, words)
     assert not shelf.exists()
 
 
-# a race
-
-
-def test_race_looks_up_after_every_turn(clock):
-    """Of the seconds, none is spent on looking up, nor on another network's turn."""
-    alone = list(race(stacks(), DATA, 8, fast=False, turns=4))
-    assert [found["seconds"] for found in alone] == [2, 4, 6, 8]
-    assert [found["steps"] for found in alone] == [16, 32, 48, 64]
-    weighed = [found["nats_per_pixel"] for found in alone]
-    assert weighed == sorted(weighed, reverse=True)
-    assert weighed[-1] < nats(stacks(), BARS[-1000:] // 85, torch.eye(10)[CLASSES[-1000:]]).mean().item() / 30
-
-    blogs = ShortcutPixelCNN(levels=4, features=4, blocks=1)
-    both = list(zip(race(stacks(), DATA, 8, False, 4), race(blogs, DATA, 8, False, 4), strict=True))
-    assert [one for one, _ in both] == alone
-    assert [other["steps"] for _, other in both] == [16, 32, 48, 64]
-    assert both[-1][1]["nats_per_pixel"] < both[0][1]["nats_per_pixel"]
-
-
-@pytest.mark.parametrize("step", [0.3, 0.7])
-def test_a_race_is_over_at_most_a_step_late(clock, step):
-    """Even if a step takes longer than a turn."""
-    clock.tick, due = step, [0.5, 1.0, 1.5, 2.0]
-    found = list(race(stacks(), DATA, 2, fast=False, turns=4))
-    assert all(end <= one["seconds"] <= end + step + 0.05 for end, one in zip(due, found, strict=True))
-    assert [one["seconds"] for one in found] == pytest.approx([one["steps"] * step for one in found], abs=0.051)
-
-
-def test_a_race_on_a_clock_that_is_real():
-    began, found = time.perf_counter(), list(race(stacks(), DATA, 0.4, fast=False, turns=2))
-    assert 0.4 <= found[-1]["seconds"] <= time.perf_counter() - began
-    assert found[0]["seconds"] < found[1]["seconds"]
-    assert found[0]["steps"] < found[1]["steps"]
-
-
-def test_the_learning_rate_of_a_race_falls_to_zero(clock, monkeypatch):
-    """Over the seconds, after a rise over the first twentieth, as that of `fit` does over the steps."""
-    rates, step, clock.tick = [], torch.optim.AdamW.step, 1.0  # a step takes a second
-
-    def watched(optimizer, *args, **options):
-        rates.append(optimizer.param_groups[0]["lr"])
-        return step(optimizer, *args, **options)
-
-    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
-    list(race(stacks(), DATA, 160, fast=False, turns=4))
-    assert rates[:8] == pytest.approx([2e-3 * share / 8 for share in range(1, 9)], rel=0.02)
-    assert max(rates) == rates[7] == pytest.approx(2e-3, rel=0.02)
-    assert rates[7:] == sorted(rates[7:], reverse=True)
-    assert rates[-1] == pytest.approx(2e-3 / 152, rel=0.02)  # the next one would be 0
-    raced = rates.copy()
-    rates.clear()
-    fit(stacks(), BARS // 85, torch.eye(10)[CLASSES], steps=160, learning_rate=2e-3, progress=False)
-    assert rates == pytest.approx(raced)
-
-
-def test_fast_is_compiled_and_has_its_channels_last(clock, monkeypatch):
-    compiled = []
-    monkeypatch.setattr(torch, "compile", lambda module: compiled.append(module) or module)
-    plain, fast = stacks(), stacks()
-    found = [list(race(model, DATA, 4, model is fast, turns=2)) for model in (plain, fast)]
-    check, loss = compiled  # whether there is a compiler, and the loss of the network
-    assert check is torch.neg and loss.model is fast
-    kernels = [next(weight for weight in model.parameters() if weight.ndim == 4) for model in (plain, fast)]
-    assert [kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels] == [False, True]
-    assert found[1][-1]["steps"] == found[0][-1]["steps"]
-    assert found[1][-1]["nats_per_pixel"] == pytest.approx(found[0][-1]["nats_per_pixel"], rel=2e-2)  # bfloat16 on some
-
-
-@pytest.fixture
-def equal_time(clock, monkeypatch):
-    """`measure_equal_time` of tiny networks and images, in 32 steps each."""
-    clock.tick, compiled = 15 / 32, []
-    monkeypatch.setattr(equal_time_module, "two_stacks", lambda classes: two_stacks(features=4, classes=classes))
-    small = Recipe("ShortcutPixelCNN", {"levels": 8, "features": 4, "blocks": 1, "classes": 10})
-    monkeypatch.setitem(RECIPES, "shortcut-mnist", small)
-    monkeypatch.setattr(equal_time_module, "load_dataset", {"mnist": DATA}.__getitem__)
-    monkeypatch.setattr(torch, "compile", lambda module: compiled.append(module) or module)
-    monkeypatch.setitem(MAKERS, "equal-time", lambda: measure_equal_time(0.25))
-    return compiled
-
-
-def test_equal_time(equal_time, capsys):
-    main(["measure", "equal-time"])
-    found = load_measurement("equal-time")
-    assert (found["minutes"], found["batch_size"], found["learning_rate"]) == (0.25, 64, 2e-3)
-    ours, blogs, squares = found["curves"]
-    assert [curve["how"].endswith("not compiled") for curve in found["curves"]] == [False, False, True]
-    networks = [type(loss.model).__name__ for loss in equal_time if loss is not torch.neg]  # that tries the compiler
-    assert networks == ["GatedPixelCNN", "ShortcutPixelCNN"]
-    for curve in found["curves"]:
-        assert curve["seconds"] == [round(turn * 15 / 8, 1) for turn in range(1, 9)]
-        assert curve["steps"] == list(range(4, 33, 4))
-        assert curve["nats_per_pixel"][-1] < curve["nats_per_pixel"][0]
-    # one network, written in two ways: from the same weights, by the same batches
-    assert ours["weights"] == squares["weights"] != blogs["weights"]
-    assert squares["nats_per_pixel"] == pytest.approx(ours["nats_per_pixel"], rel=2e-2)  # bfloat16 on some machines
-    assert blogs["nats_per_pixel"][0] != pytest.approx(ours["nats_per_pixel"][0], rel=1e-4)
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split(",")[0] for line in lines[:3]] == [curve["name"].split(",")[0] for curve in found["curves"]]
-
-
-def test_equal_time_with_nothing_to_compile_with(shelf, equal_time, monkeypatch):
-    def fails(*args):
-        raise RuntimeError("no such file: g++")
-
-    monkeypatch.setattr(torch, "compile", lambda module: fails)
-    said = exit_code("measure", "equal-time")
-    assert "C++ compiler" in said
-    assert "\n" not in said
-    assert not shelf.exists()
 
 
 # near and far

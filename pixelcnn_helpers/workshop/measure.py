@@ -17,7 +17,6 @@ from .measure_ablation import measure_ablation
 from .measure_between import measure_between
 from .measure_codec import measure_codec
 from .measure_colour import measure_colour
-from .measure_equal_time import measure_equal_time
 from .measure_likelihood import measure_likelihood
 from .measure_mixup import measure_mixup
 from .measure_optimizers import measure_optimizers
@@ -27,7 +26,7 @@ from .measure_relatives import measure_relatives
 from .packing import packed
 
 MAKERS = {
-    "reach": measure_reach, "equal-time": measure_equal_time, "between": measure_between,
+    "reach": measure_reach, "between": measure_between,
     "optimizers": measure_optimizers, "records": measure_records, "colour": measure_colour,
     "likelihood": measure_likelihood, "codec": measure_codec, "relatives": measure_relatives,
     "mixup": measure_mixup, "ablation": measure_ablation,
