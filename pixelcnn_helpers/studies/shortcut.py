@@ -30,12 +30,16 @@ class GatedResidual(nn.Module):
         self.norm = nn.BatchNorm2d(features)
 
     def forward(self, x, labels=None, earlier=None):
+        return x + self.norm(self.gated(x, labels, earlier))
+
+    def gated(self, x, labels, earlier):
+        """What the gate lets pass, `(N, features, H, W)`."""
         z = self.conv(x)  # (N, 2F, H, W)
         if earlier is not None:
             z = (z + self.shortcut_norm(self.shortcut(earlier))) / 2
         if labels is not None:
             z = z + self.condition(labels)[:, :, None, None]
-        return x + self.norm(gate(z, self.groups))
+        return gate(z, self.groups)
 
 
 class ShortcutPixelCNN(AutoregressiveModel):

@@ -15,6 +15,7 @@ from ..training import get_accelerator
 from .hardware import hardware, versions
 from .measure_ablation import measure_ablation
 from .measure_between import measure_between
+from .measure_blog import measure_blog
 from .measure_codec import measure_codec
 from .measure_colour import measure_colour
 from .measure_likelihood import measure_likelihood
@@ -29,7 +30,7 @@ MAKERS = {
     "reach": measure_reach, "between": measure_between,
     "optimizers": measure_optimizers, "records": measure_records, "colour": measure_colour,
     "likelihood": measure_likelihood, "codec": measure_codec, "relatives": measure_relatives,
-    "mixup": measure_mixup, "ablation": measure_ablation,
+    "mixup": measure_mixup, "ablation": measure_ablation, "blog": measure_blog,
 }
 
 
