@@ -44,7 +44,8 @@ SHOWN = 20
 def measure_mixup() -> dict:
     """One draw of labels after the other, one on each core at a time; each is kept once it is finished.
 
-    With MNIST draws share no image. Without it the sample that ships is drawn from, where they do. Seconds are CPU time.
+    With MNIST draws share no image. Without it the sample that ships is drawn from, where they do.
+    Seconds are CPU time.
     """
     try:
         name, data = "mnist", load_dataset("mnist")
