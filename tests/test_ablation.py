@@ -88,8 +88,9 @@ def test_blog_as_told(tmp_path, monkeypatch):
     monkeypatch.setattr(places, "CHECKPOINTS", tmp_path / "checkpoints")
     monkeypatch.setattr(measure_blog, "load_dataset", lambda name: load_dataset("mnist-sample"))
     monkeypatch.setattr(measure_blog, "network", lambda **change: ShortcutPixelCNN(features=4, blocks=1))
-    for name, value in {"STEPS": 2, "HELD_OUT": 900, "TESTED": 10}.items():
-        monkeypatch.setattr(measure_blog, name, value)
+    monkeypatch.setattr(measure_blog, "STEPS", 2)
+    for name, value in {"HELD_OUT": 900, "TESTED": 10}.items():
+        monkeypatch.setattr(measure_ablation, name, value)
     found = load_measurement(measure("blog").stem)["networks"]
     assert found.keys() == measure_blog.CHANGES.keys()
     assert all(len(one["by_image"]) == 10 and one["nats"] > 0 for one in found.values())

@@ -57,16 +57,21 @@ def one_training(arm: str, data: Dataset, seed: int) -> dict:
     """Nats of test digits, and how many samples the judge reads as asked."""
     torch.manual_seed(seed)
     model = network(arm)
-    images, rows = quantize(data.train[:-HELD_OUT], LEVELS), label_rows(model, data.train_classes[:-HELD_OUT])
-    history = fit(model, images, rows, steps=STEPS, batch_size=BATCH, seed=seed)
-    test, test_rows = quantize(data.test[:TESTED], LEVELS), label_rows(model, data.test_classes[:TESTED])
-    found = nats(model, test, test_rows)
+    found = learned(model, data, STEPS, seed)
     asked = torch.arange(10).repeat(DRAWN // 10)
     drawn = draw(model, label_rows(model, asked), seed * DRAWN).cpu()
     judge, _ = load_pretrained("judge-mnist")
     read = share(class_probabilities(judge, drawn, LEVELS).argmax(1) == asked)
+    return {"features": model.config["features"], **found, "read_as_asked": read, "samples": drawn[:20]}
+
+
+def learned(model, data: Dataset, steps: int, seed: int = 0) -> dict:
+    """What so many steps of training give a model with classes: its nats of test digits."""
+    images, rows = quantize(data.train[:-HELD_OUT], LEVELS), label_rows(model, data.train_classes[:-HELD_OUT])
+    history = fit(model, images, rows, steps=steps, batch_size=BATCH, seed=seed)
+    test, test_rows = quantize(data.test[:TESTED], LEVELS), label_rows(model, data.test_classes[:TESTED])
+    found = nats(model, test, test_rows)
     return {
-        "features": model.config["features"], "live_weights": live_weights(model), "nats": found.mean().item(),
-        "by_image": [round(one, 2) for one in found.tolist()], "read_as_asked": read, "seconds": history.seconds[-1],
-        "samples": drawn[:20],
+        "live_weights": live_weights(model), "nats": found.mean().item(),
+        "by_image": [round(one, 2) for one in found.tolist()], "seconds": history.seconds[-1],
     }  # fmt: skip

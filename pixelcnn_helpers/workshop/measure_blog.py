@@ -7,17 +7,12 @@ from functools import partial
 import torch
 from torch import nn
 
-from ..data import quantize
-from ..likelihood import nats
 from ..studies.datasets import Dataset, load_dataset
-from ..studies.records import live_weights
 from ..studies.shortcut import GatedResidual, ShortcutPixelCNN
-from ..training import fit
-from .data import label_rows
+from .measure_ablation import BATCH, LEVELS, TESTED, learned
 from .resumable import Runs
 
-STEPS, BATCH = 3625, 16  # one epoch of MNIST
-LEVELS, HELD_OUT, TESTED = 8, 2000, 2000
+STEPS = 3625  # of 16 images: one epoch of MNIST
 CHANGES = {  # of the network of notebook 05: 64 features, dropout 0.5, the norm before the sum
     "as told": {},
     "norm after the sum": {"norm": "after"},
@@ -56,13 +51,6 @@ def network(features: int = 64, dropout: float = 0.5, norm: str = "before") -> S
 
 def one_training(name: str, data: Dataset) -> dict:
     torch.manual_seed(0)
-    model = network(**CHANGES[name])
-    images, rows = quantize(data.train[:-HELD_OUT], LEVELS), label_rows(model, data.train_classes[:-HELD_OUT])
-    history = fit(model, images, rows, steps=STEPS, batch_size=BATCH)
-    test, test_rows = quantize(data.test[:TESTED], LEVELS), label_rows(model, data.test_classes[:TESTED])
-    found = nats(model, test, test_rows)
-    print(f"{name}: {found.mean():.2f} nats", flush=True)
-    return {
-        "live_weights": live_weights(model), "nats": found.mean().item(),
-        "by_image": [round(one, 2) for one in found.tolist()], "seconds": history.seconds[-1],
-    }  # fmt: skip
+    found = learned(network(**CHANGES[name]), data, STEPS)
+    print(f"{name}: {found['nats']:.2f} nats", flush=True)
+    return found
