@@ -340,7 +340,7 @@ class _CrossEntropy(nn.Module):
 
 
 def schedule(done: float, total: float) -> float:
-    """The share of the learning rate after `done` of `total` steps or seconds: a warm-up, then a straight line to 0.
+    """The share of the learning rate after `done` of `total` steps: a warm-up, then a straight line to 0.
 
     Source: Defazio et al. 2023, Optimal Linear Decay Learning Rate Schedules and Further Refinements, arXiv 2310.07831.
     """

@@ -21,6 +21,7 @@ class AblatedBlock(nn.Module):
         super().__init__()
         wide = 2 * features if gates else features
         self.activation = gate if gates else torch.relu
+        self.vertical = self.link = None
         if two_stacks:
             self.vertical = VerticalConv2d(features, wide, 3, dilation=dilation)
             self.link = nn.Conv2d(wide, wide, 1)
@@ -80,8 +81,8 @@ class IncrementalAblatedBlock:
     """`row` runs what sees only rows above, `pixel` the rest."""
 
     def __init__(self, block: AblatedBlock, labels, n, size):
-        self.activation, self.link = block.activation, block.link if hasattr(block, "link") else None
-        self.vertical = None if self.link is None else incremental(block.vertical, None, n, size)
+        self.activation, self.link = block.activation, block.link
+        self.vertical = None if block.vertical is None else incremental(block.vertical, None, n, size)
         self.own = incremental(block.own, None, n, size)
         self.residual = None if block.residual is None else Pointwise(block.residual)
         self.for_h, *self.for_v = block.condition(labels).split(block.own.out_channels, 1)
